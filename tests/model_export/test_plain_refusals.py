@@ -87,6 +87,11 @@ class Doubler(TransformerMixin, BaseEstimator):
         return np.asarray(x) * 2
 
 
+def _as_text(x: Any) -> Any:
+    """A function of the user's own."""
+    return x.astype(str)
+
+
 def two_texts(second: Any) -> Any:
     """A column that two vectorizers read."""
     return make_pipeline(
@@ -127,6 +132,23 @@ STUDIED: dict[str, tuple[Any, Any, Any, str]] = {
         TEXTS.assign(size=TEXTS["song"]).assign(song=0.5),
         SUNG,
         r"column 'song': step .* takes 0\.5 as a category, expected strings or integers",
+    ),
+    "numbers made text": (
+        make_pipeline(
+            make_column_transformer(
+                (make_pipeline(FunctionTransformer(_as_text), OneHotEncoder()), ["size"])
+            ),
+            Ridge(),
+        ),
+        TEXTS,
+        SUNG,
+        "column 'size' holds numbers, of which a function makes text before step ",
+    ),
+    "text in a step of one's own": (
+        make_pipeline(Doubler(), make_column_transformer((OneHotEncoder(), [0])), Ridge()),
+        TEXTS,
+        SUNG,
+        "column 'song' holds text, which Doubler reads, a class of your own",
     ),
     "words and characters": (
         two_texts(CountVectorizer(analyzer="char")),

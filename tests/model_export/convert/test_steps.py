@@ -3,6 +3,7 @@ and edges included."""
 
 from __future__ import annotations
 
+import functools
 import warnings
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 from onnx import helper
 from scipy import special
-from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.cluster import FeatureAgglomeration, KMeans, MiniBatchKMeans
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.cross_decomposition import PLSSVD, PLSRegression
 from sklearn.datasets import load_iris
@@ -26,8 +27,15 @@ from sklearn.feature_selection import (
     VarianceThreshold,
 )
 from sklearn.impute import IterativeImputer, KNNImputer, MissingIndicator, SimpleImputer
-from sklearn.kernel_approximation import Nystroem, RBFSampler
+from sklearn.kernel_approximation import (
+    AdditiveChi2Sampler,
+    Nystroem,
+    PolynomialCountSketch,
+    RBFSampler,
+    SkewedChi2Sampler,
+)
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neural_network import BernoulliRBM
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
     Binarizer,
@@ -117,6 +125,23 @@ def test_any_other_function_is_refused_with_those_that_can_be_used(step: Any, na
 def test_clip_with_its_arguments() -> None:
     """A function with arguments that has an ONNX form."""
     check(FunctionTransformer(np.clip, kw_args={"a_min": -1.0, "a_max": 2.0}), X)
+    check(FunctionTransformer(functools.partial(np.clip, a_min=-1.0, a_max=2.0)), X)
+
+
+def test_nan_to_num_replaces_what_is_missing() -> None:
+    """By 0, and infinities by the largest numbers."""
+    rows = np.vstack([GAPS, [[np.inf, -np.inf, np.nan, 1.0]]])
+    step = FunctionTransformer(np.nan_to_num)
+    found = answered(lambda block: through(block, ("step", step)), rows)
+    assert np.array_equal(found, np.nan_to_num(rows))
+
+
+def test_a_target_of_an_own_function_is_refused_with_what_helps_there() -> None:
+    """No column can be computed in its place."""
+    step = FunctionTransformer(np.log, lambda y: 2.0**y)
+    with pytest.raises(ExportError, match="or train on the transformed target, and invert") as said:
+        answered(lambda block: inverted(block, "target", step), X)
+    assert "column" not in str(said.value)
 
 
 STEPS = {
@@ -314,6 +339,26 @@ def test_components_and_features_of_kernels(step: Any) -> None:
     found = answered(lambda block: through(block, ("step", step)), rows)
 
     np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-7)
+
+
+FORMULAS = [
+    BernoulliRBM(3, n_iter=2, random_state=0),
+    FeatureAgglomeration(2),
+    AdditiveChi2Sampler(),
+    AdditiveChi2Sampler(sample_steps=1),
+    AdditiveChi2Sampler(sample_steps=4, sample_interval=0.3),
+    SkewedChi2Sampler(n_components=30, random_state=0),
+    PolynomialCountSketch(n_components=25, random_state=0),
+    PolynomialCountSketch(degree=3, gamma=0.5, coef0=2.0, n_components=16, random_state=0),
+    PolynomialCountSketch(degree=1, n_components=1, random_state=0),
+]
+
+
+@pytest.mark.parametrize("step", FORMULAS, ids=str)
+def test_a_step_that_is_a_formula(step: Any) -> None:
+    """Of positive numbers, and of zeros, whose logarithms nothing may read."""
+    rows = np.vstack([np.abs(EDGES), np.where(X > 0.0, X, 0.0)])
+    check(step.fit(np.abs(X)), rows, atol=1e-9)
 
 
 def test_another_kernel_is_refused() -> None:

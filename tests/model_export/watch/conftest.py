@@ -28,15 +28,19 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def differing(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved model whose graph answers otherwise: a tree that learned where missing values belong,
-    which ONNX's tree did not."""
+    """A saved model whose graph answers otherwise: it imputes from one of many neighbours that are
+    equally far, which scikit-learn chooses by no rule."""
+    from sklearn.impute import KNNImputer
+    from sklearn.pipeline import make_pipeline
     from sklearn.tree import DecisionTreeClassifier
 
     frame = pd.DataFrame(np.random.default_rng(5).normal(size=(200, 2)), columns=["a", "b"])
+    frame["b"] = frame["b"].round()
+    label = np.where(frame["a"] < 0.5, "yes", "no")
     frame.loc[frame.index % 3 == 0, "a"] = np.nan
-    label = np.where(frame["a"].isna() | (frame["a"] < 0.5), "yes", "no")
+    model = make_pipeline(KNNImputer(n_neighbors=1), DecisionTreeClassifier(random_state=0))
     return _save(
-        DecisionTreeClassifier(random_state=0).fit(frame, label),
+        model.fit(frame, label),
         frame,
         tmp_path_factory.mktemp("models") / "differing",
     )

@@ -7,9 +7,10 @@ from imblearn.over_sampling import RandomOverSampler
 from imblearn.pipeline import Pipeline as SamplingPipeline
 from imblearn.under_sampling import RandomUnderSampler
 from sklearn import impute, preprocessing
+from sklearn.cluster import FeatureAgglomeration
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA, TruncatedSVD
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import RandomForestClassifier, StackingClassifier
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.feature_extraction.text import (
     CountVectorizer,
@@ -17,7 +18,13 @@ from sklearn.feature_extraction.text import (
     TfidfVectorizer,
 )
 from sklearn.feature_selection import SelectFromModel, SelectKBest, VarianceThreshold
+from sklearn.kernel_approximation import (
+    AdditiveChi2Sampler,
+    PolynomialCountSketch,
+    SkewedChi2Sampler,
+)
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neural_network import BernoulliRBM
 from sklearn.pipeline import FeatureUnion, make_pipeline, make_union
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler, TargetEncoder
 
@@ -71,6 +78,13 @@ _STEPS: dict[str, Any] = {
     "impute-indicator": impute.SimpleImputer(add_indicator=True),
     "impute-neighbours": impute.KNNImputer(),
     "impute-iterative": impute.IterativeImputer(max_iter=5, random_state=0),
+    "kernel-chi2": make_pipeline(preprocessing.MinMaxScaler(clip=True), AdditiveChi2Sampler()),
+    "kernel-skewed-chi2": make_pipeline(
+        preprocessing.MinMaxScaler(clip=True), SkewedChi2Sampler(random_state=0)
+    ),
+    "kernel-polynomial": PolynomialCountSketch(n_components=20, random_state=0),
+    "grouped-columns": FeatureAgglomeration(3),
+    "hidden-units": BernoulliRBM(3, n_iter=2, random_state=0),
     "principal-components": PCA(3),
     "singular-values": TruncatedSVD(3),
     "select-best": SelectKBest(k=3),
@@ -93,8 +107,14 @@ def tables() -> list[Case]:
     ignore = OneHotEncoder(handle_unknown="ignore")
     ordinal = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
     rare = OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=10)
-    frequent = make_pipeline(impute.SimpleImputer(strategy="most_frequent"), OneHotEncoder())
     forest = RandomForestClassifier(10, random_state=0)
+    flagged = make_pipeline(
+        impute.SimpleImputer(strategy="constant", fill_value="none", add_indicator=True),
+        OneHotEncoder(handle_unknown="ignore"),
+    )
+    scaled = make_pipeline(StandardScaler(), LogisticRegression())
+    stack = StackingClassifier([("a", scaled), ("b", forest)], cv=3, passthrough=True)
+    frequent = make_pipeline(impute.SimpleImputer(strategy="most_frequent"), OneHotEncoder())
     nested = ColumnTransformer([("all", _prepared(OneHotEncoder()), [*_NUMBERS, *_TEXT])])
     for name, first, model in (
         ("one-hot", _prepared(OneHotEncoder()), LogisticRegression()),
@@ -102,6 +122,8 @@ def tables() -> list[Case]:
         ("one-hot-unknown-ignored", _prepared(ignore), LogisticRegression()),
         ("one-hot-rare", _prepared(rare), LogisticRegression()),
         ("one-hot-imputed", _prepared(frequent), LogisticRegression()),
+        ("one-hot-flagged", _prepared(flagged), LogisticRegression()),
+        ("one-hot-stacking-passthrough", _prepared(OneHotEncoder()), stack),
         ("one-hot-forest", _prepared(OneHotEncoder(), scale=False), forest),
         ("one-hot-unknown-forest", _prepared(ignore, scale=False), forest),
         ("ordinal", _prepared(OrdinalEncoder()), LogisticRegression()),

@@ -9,7 +9,9 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.ensemble import (
+    BaggingClassifier,
     ExtraTreesClassifier,
+    ExtraTreesRegressor,
     RandomForestClassifier,
     RandomForestRegressor,
     StackingClassifier,
@@ -20,6 +22,7 @@ from sklearn.ensemble import (
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.feature_selection import RFE, RFECV
 from sklearn.frozen import FrozenEstimator
+from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import (
     FixedThresholdClassifier,
@@ -83,6 +86,12 @@ def logging() -> list[Case]:
     def without_signature() -> Trained:
         x, y = numbers()
         return _fitted(LogisticRegression(), x, y, signature=None)
+
+    @group.case
+    def vector() -> Trained:
+        x, y = values(columns=1)
+        model = IsotonicRegression(out_of_bounds="clip")
+        return _fitted(model, x["f0"].to_numpy(), y)
 
     @group.case
     def matrix() -> Trained:
@@ -208,10 +217,13 @@ def wrapped() -> list[Case]:
         ("stacking-passthrough", StackingClassifier(pair, cv=3, passthrough=True), False),
         ("knn-with-ties", KNeighborsClassifier(), False),
         ("forest-with-gaps", RandomForestClassifier(**_forest), False),
+        ("tree-with-gaps", DecisionTreeClassifier(max_depth=4), True),
+        ("voting-trees-with-gaps", VotingClassifier(trees, **soft), False),
+        ("bagging-of-pipelines", BaggingClassifier(scaled, 5, max_features=0.5), False),
     ):
         rows, target = (x3, y3) if three else (x, y)
         rows = (rows * 2).round() if name == "knn-with-ties" else rows
-        rows = with_gaps(rows) if name == "forest-with-gaps" else rows
+        rows = with_gaps(rows) if name.endswith("with-gaps") else rows
         group.add(name, lambda m=model, r=rows, t=target: _fitted(m, r, t))
     return [*group.cases, *_regressors()]
 
@@ -224,12 +236,15 @@ def _regressors() -> list[Case]:
     log = TransformedTargetRegressor(Ridge(alpha=10), func=np.log1p, inverse_func=np.expm1)
     root = TransformedTargetRegressor(Ridge(), func=np.sqrt, inverse_func=np.square)
     standard = TransformedTargetRegressor(Ridge(), transformer=StandardScaler())
+    forests = [("a", RandomForestRegressor(**_forest)), ("b", ExtraTreesRegressor(**_forest))]
+    stack = StackingRegressor(forests, final_estimator=RandomForestRegressor(**_forest), cv=3)
     for name, model, target in (
         ("target-log", log, positive),
         ("target-root", root, positive),
         ("target-scaled", standard, y),
         ("voting-regressor", VotingRegressor(pair), y),
         ("stacking-regressor", StackingRegressor(pair, cv=3), y),
+        ("stacking-forests", stack, y),
         ("search-of-regressor", GridSearchCV(Ridge(), {"alpha": [1.0, 2.0]}), y),
         ("two-targets-ridge", Ridge(), two),
         ("two-targets-forest", RandomForestRegressor(**_forest), two),

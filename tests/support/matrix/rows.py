@@ -80,7 +80,8 @@ def probes(manifest: dict[str, Any], table: pd.DataFrame) -> list[pd.DataFrame]:
 def model_input(table: pd.DataFrame, rows: Any) -> Any:
     """The table as the model's own users pass it: types of the data that it was trained on."""
     if not isinstance(rows, pd.DataFrame):
-        return np.asarray(table.astype(float)).astype(rows.dtype)
+        matrix = np.asarray(table.astype(float)).astype(rows.dtype)
+        return matrix[:, 0] if rows.ndim == 1 else matrix
     made = {}
     for name, column in table.items():
         kind = rows.rename(columns=str)[name].dtype

@@ -43,18 +43,29 @@ if TYPE_CHECKING:
 _Rule = TypeVar("_Rule")
 
 
-def rule_of(estimator: Any, rules: Mapping[type, _Rule]) -> _Rule | None:
-    """The rule for an estimator's class; None if it combines no others."""
+def rule_of(estimator: Any, rules: Mapping[type, _Rule], *, nulls: bool) -> _Rule | None:
+    """The rule for an estimator's class; None if it combines no others.
+
+    Args:
+        estimator: fitted.
+        rules: by class.
+        nulls: a null may be one of its features.
+    """
     for kind, rule in rules.items():
-        if isinstance(estimator, kind) and not _is_of_trees(estimator):
+        if isinstance(estimator, kind) and not _is_of_trees(estimator, nulls=nulls):
             return rule
     return None
 
 
-def _is_of_trees(estimator: Any) -> bool:
-    """Hundreds of trees are faster as one operator each, which skl2onnx makes of them."""
-    return isinstance(estimator, AdaBoostClassifier | BaggingClassifier | BaggingRegressor) and (
-        hasattr(estimator.estimators_[0], "tree_")
+def _is_of_trees(estimator: Any, *, nulls: bool) -> bool:
+    """Hundreds of trees are faster as one operator each, which skl2onnx makes of them; except where
+    nulls have a side, and of infinite thresholds, which trees have that were trained on nulls:
+    skl2onnx 1.20 makes them float64 in a loop without end."""
+    if not isinstance(estimator, AdaBoostClassifier | BaggingClassifier | BaggingRegressor):
+        return False
+    trees = [getattr(one, "tree_", None) for one in estimator.estimators_]
+    return not nulls and all(
+        tree is not None and bool(np.isfinite(tree.threshold).all()) for tree in trees
     )
 
 

@@ -50,6 +50,10 @@ class Reader:
         return self.anatomy.final[1]
 
     @property
+    def _nulls(self) -> bool:
+        return self.block.builder.nulls
+
+    @property
     def is_regressor(self) -> bool:
         """True for a regressor."""
         return bool(is_regressor(self.estimator))
@@ -60,7 +64,7 @@ class Reader:
             # Whatever it reads: converters, ONNX's operators too, expect two classes or more.
             certain = self.block.repeated(np.ones(1))
             return Classified(certain.best(), certain)
-        rule = combine.rule_of(self.estimator, combine.CLASSIFIERS)
+        rule = combine.rule_of(self.estimator, combine.CLASSIFIERS, nulls=self._nulls)
         if rule is None:
             features = self.features()
             answer = self._classified(features)
@@ -74,10 +78,10 @@ class Reader:
 
     def decided(self) -> Block:
         """The decision function: [N, 1] for two classes."""
-        rule = combine.rule_of(self.estimator, combine.DECISIONS)
+        rule = combine.rule_of(self.estimator, combine.DECISIONS, nulls=self._nulls)
         if rule is not None:
             return rule(self)
-        if combine.rule_of(self.estimator, combine.CLASSIFIERS) is not None:
+        if combine.rule_of(self.estimator, combine.CLASSIFIERS, nulls=self._nulls) is not None:
             raise ExportError(
                 f"step {self.path!r}: the decision function of {type(self.estimator).__name__} "
                 "cannot be converted: use an estimator with predict_proba"
@@ -86,7 +90,7 @@ class Reader:
 
     def regressed(self) -> Block:
         """Values, [N, K]."""
-        rule = combine.rule_of(self.estimator, combine.REGRESSORS)
+        rule = combine.rule_of(self.estimator, combine.REGRESSORS, nulls=self._nulls)
         if rule is not None:
             return rule(self)
         features = self.features()
@@ -151,7 +155,9 @@ class Reader:
         Raises:
             ExportError: there are categories among them.
         """
-        if self.schema is not None and any(c.is_index for c in self.schema.columns):
+        # Without members of their own it reads features, encoded by the steps before it.
+        columns = self.schema.columns if self.schema and self.anatomy.members else ()
+        if any(column.is_index for column in columns):
             raise ExportError(
                 f"step {self.path!r} hands on its columns, among them text: encode them before it"
             )

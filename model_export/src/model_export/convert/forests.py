@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from model_export.convert.block import Block
 
 _PER_LEAF = ("class_ids", "class_nodeids", "class_treeids", "class_weights")
+_MISSING = "nodes_missing_value_tracks_true"
 _DECIMALS = 7
 """Enough for float32; rounding undoes the error of skl2onnx's division, so that 0.99999998 is 1
 again."""
@@ -42,6 +43,23 @@ def sum_undivided(model: ModelProto, trees: int) -> None:
     for node in model.graph.node:
         if node.op_type == "TreeEnsembleClassifier":
             _rewrite(node, trees)
+
+
+def send_nulls(model: ModelProto, estimator: Any) -> None:
+    """Send a null to the side of each split that scikit-learn sends it to, in place: skl2onnx 1.20
+    sends all of them to the right (sklearn-onnx#1253).
+
+    Args:
+        model: a converted tree or forest; its nodes have scikit-learn's order.
+        estimator: of scikit-learn.
+    """
+    members = getattr(estimator, "estimators_", [estimator])
+    left = np.concatenate([one.tree_.missing_go_to_left for one in members])
+    for node in model.graph.node:
+        if node.op_type in ("TreeEnsembleClassifier", "TreeEnsembleRegressor"):
+            kept = [a for a in node.attribute if a.name != _MISSING]
+            del node.attribute[:]
+            node.attribute.extend([*kept, helper.make_attribute(_MISSING, left.tolist())])
 
 
 def _rewrite(node: NodeProto, trees: int) -> None:
@@ -84,22 +102,29 @@ def _without_zeros(leaves: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndar
     return {name: values[nonzero] for name, values in leaves.items()}
 
 
-def exact_probabilities(features: Block, estimator: Any) -> Block:
-    """float64[N, C]: the probabilities of a tree or forest, exact to about 1e-14.
+def exact(features: Block, estimator: Any) -> Block:
+    """float64[N, K]: the probabilities or values of a tree or forest, exact to about 1e-14.
 
     The runtime adds leaves in float32. So each leaf is given as three numbers of few digits: the
     sums of the first two are exact, and what the third one loses is nothing. An isotonic
-    calibration needs that, because it may rise from 0 to 1 between two neighbouring sums.
+    calibration needs that, because it may rise from 0 to 1 between two neighbouring sums, and so
+    does a stack whose final estimator is a tree.
 
     Args:
         features: of the forest.
         estimator: a tree or forest with at most 2¹⁶ trees.
     """
     members = getattr(estimator, "estimators_", [estimator])
-    classes = len(estimator.classes_)
+    leaves = [_leaves(member.tree_) for member in members]
+    width = leaves[0].shape[1]
+    largest = max(float(np.abs(one).max()) for one in leaves)
     digits = 23 - int(np.ceil(np.log2(len(members)))) if len(members) > 1 else 23
-    trees = [_in_parts(member.tree_, classes, 2.0**-digits) for member in members]
-    ensemble = Ensemble(trees, np.zeros(3 * classes), "identity")
+    units = 2.0 ** (np.ceil(np.log2(largest or 1.0)) - digits * np.asarray([1, 2]))
+    trees = [
+        _in_parts(member.tree_, values, *units.tolist())
+        for member, values in zip(members, leaves, strict=True)
+    ]
+    ensemble = Ensemble(trees, np.zeros(3 * width), "identity")
     builder = features.builder
     name = builder.node(
         "TreeEnsembleRegressor",
@@ -107,19 +132,24 @@ def exact_probabilities(features: Block, estimator: Any) -> Block:
         domain="ai.onnx.ml",
         **ensemble.attributes(double=False),
     )
-    sums = type(features)(builder, name, 3 * classes, "float32").as_dtype("float64")
-    parts = [sums.columns(tuple(range(i * classes, (i + 1) * classes))) for i in reversed(range(3))]
+    sums = type(features)(builder, name, 3 * width, "float32").as_dtype("float64")
+    parts = [sums.columns(tuple(range(i * width, (i + 1) * width))) for i in reversed(range(3))]
     return (parts[0] + parts[1] + parts[2]) / float(len(members))
 
 
-def _in_parts(fitted: Any, classes: int, unit: float) -> Tree:
-    """A tree whose leaves hold each probability as a multiple of `unit`, one of `unit`², and the
+def _leaves(fitted: Any) -> np.ndarray[Any, Any]:
+    """[nodes, K]: the probabilities of one target, or the values of all."""
+    values = np.asarray(fitted.value, dtype=np.float64)
+    return values[:, 0, :] if fitted.n_outputs == 1 else values[:, :, 0]
+
+
+def _in_parts(fitted: Any, shares: Any, coarse: float, fine: float) -> Tree:
+    """A tree whose leaves hold each number as a multiple of `coarse`, one of `fine`, and the
     rest."""
     left, right = fitted.children_left, fitted.children_right
     leaf = left < 0
-    shares = fitted.value[:, 0, :classes]
-    first = np.floor(shares / unit) * unit
-    second = np.floor((shares - first) / unit**2) * unit**2
+    first = np.floor(shares / coarse) * coarse
+    second = np.floor((shares - first) / fine) * fine
     weights = np.hstack([first, second, shares - first - second])
     return Tree(
         np.where(leaf, 0, fitted.feature).tolist(),

@@ -38,6 +38,8 @@ class GraphBuilder:
         """Start empty."""
         self.marks: list[Mark] = []
         """What each step and each estimator reads and answers, in the order of the graph."""
+        self.nulls = False
+        """A null may be one of the estimator's features."""
         self._nodes: list[NodeProto] = []
         self._initializers: list[TensorProto] = []
         self._domains = {""}

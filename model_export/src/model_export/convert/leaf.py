@@ -30,7 +30,8 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from model_export.convert import neighbours
 from model_export.convert.block import Block, Dtype, convert_piece
 from model_export.convert.boosters.register import is_boosted, register
-from model_export.convert.forests import exact_probabilities, sum_undivided
+from model_export.convert.forests import exact as exact_trees
+from model_export.convert.forests import send_nulls, sum_undivided
 from model_export.convert.layout import lay_out
 from model_export.convert.steps.functions import expit
 from model_export.convert.steps.kernels import weighted_kernel
@@ -51,6 +52,7 @@ TREES = (
 )
 _FORESTS = (RandomForestClassifier, ExtraTreesClassifier)
 _VOTING_TREES = (DecisionTreeClassifier, *_FORESTS)
+_AVERAGED_TREES = (DecisionTreeRegressor, RandomForestRegressor, ExtraTreesRegressor)
 _FLOAT32_ONLY = (*TREES, SVR, NuSVR)
 """scikit-learn's trees cast their input to float32 before they compare, so the graph does too;
 SVMRegressor has no float64 kernel in ONNX Runtime, so in float64 it is not used."""
@@ -107,7 +109,7 @@ def classify(features: Block, path: str, estimator: Any, *, exact: bool) -> Clas
         found = neighbours.shares(features, estimator)
         return Classified(found.best(), found)
     if exact and isinstance(estimator, _VOTING_TREES):
-        found = exact_probabilities(features, estimator)
+        found = exact_trees(features, estimator)
         return Classified(found.best(), found)
     features = _in_own_precision(features, estimator)
     indexed, is_indexed = _with_index_labels(estimator)
@@ -118,7 +120,7 @@ def classify(features: Block, path: str, estimator: Any, *, exact: bool) -> Clas
     if trees is not None:
         sum_undivided(model, trees)
     if isinstance(estimator, TREES):
-        lay_out(model)
+        _prepare(features, model, estimator)
     label, *scores = features.builder.embed(model, features.name)
     given = _scores(features, model, scores, estimator)
     if trees is not None and given is not None:
@@ -130,6 +132,12 @@ def classify(features: Block, path: str, estimator: Any, *, exact: bool) -> Clas
     elif not is_indexed:
         label = _label_index(features, label, estimator.classes_)
     return Classified(flat(features, label), given)
+
+
+def _prepare(features: Block, model: ModelProto, estimator: Any) -> None:
+    if features.builder.nulls:
+        send_nulls(model, estimator)
+    lay_out(model)
 
 
 def _in_own_precision(features: Block, estimator: Any) -> Block:
@@ -230,7 +238,8 @@ def regress(features: Block, path: str, estimator: Any, *, exact: bool) -> Block
         features: that it reads.
         path: of the estimator.
         estimator: fitted.
-        exact: compute linear models in float64, because another estimator goes on with the answer.
+        exact: compute linear models, trees and forests in float64, because another estimator goes
+            on with the answer.
     """
     estimator = known_class(estimator)
     if isinstance(estimator, _PLS):
@@ -240,13 +249,15 @@ def regress(features: Block, path: str, estimator: Any, *, exact: bool) -> Block
         return neighbours.values(features, estimator)
     if exact and isinstance(estimator, LinearModel) and _predicts_linearly(estimator):
         return _linear(features, estimator)
+    if exact and isinstance(estimator, _AVERAGED_TREES):
+        return exact_trees(features, estimator)
     wide = exact or features.dtype == "float64"
     if wide and isinstance(estimator, SVR | NuSVR) and isinstance(estimator.kernel, str):
         return _support_vectors(features, path, estimator)
     features = _in_own_precision(features, estimator)
     model = convert_piece(path, estimator, features.width, features.dtype, {})
     if isinstance(estimator, TREES):
-        lay_out(model)
+        _prepare(features, model, estimator)
     (value,) = features.builder.embed(model, features.name)
     dims = model.graph.output[0].type.tensor_type.shape.dim
     # Of trees skl2onnx leaves the number of targets open.

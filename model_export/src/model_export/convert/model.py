@@ -15,6 +15,7 @@ from model_export.convert.graph import GraphBuilder, Mark
 from model_export.convert.onnx_graph import served_graph
 from model_export.errors import ExportError, plain
 from model_export.registry.onnx_model import OnnxModel
+from model_export.study.nulls import reach_the_estimator
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -69,6 +70,7 @@ def traced_model(
 def _answered(
     builder: GraphBuilder, anatomy: Anatomy, schema: Schema, answers: Answers, dtype: Dtype
 ) -> list[Any]:
+    builder.nulls = reach_the_estimator(schema, anatomy)
     reader = Reader(anatomy, _columns(builder, schema, dtype), schema)
     if answers.task == "regression":
         return [_value(reader.regressed())]

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from model_export.convert.boosters.register import is_boosted
 from model_export.prove.domain import magnitudes
-from model_export.prove.thresholds import tree_splits
 from model_export.prove.ties import crossed, near_threshold, split_place, tie
 from model_export.prove.trace import ROUNDING, attempted
-from model_export.study.rows import to_json, to_model_input
+from model_export.study.rows import to_model_input
 
 if TYPE_CHECKING:
     from model_export.convert.graph import Mark
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from model_export.study.arrays import Matrix, Values
     from model_export.study.study import StudiedModel
 
-Kind = Literal["batch", "null", "tie", "threshold", "rounding", "converter", "domain", "unknown"]
+Kind = Literal["batch", "tie", "threshold", "rounding", "converter", "domain", "unknown"]
 
 _OF_PRECISION = ("threshold", "rounding", "batch", "domain")
 """A graph in float64 helps."""
@@ -28,7 +26,6 @@ _DOMAIN = "out of the model's domain: "
 _OTHER_WAYS = "use another estimator or other settings there, or log the model as ONNX"
 _ADVICE: dict[Kind, str] = {
     "batch": "use an estimator whose scores lie further apart",
-    "null": "impute first, or train without nulls and mark the column as required in the signature",
     "tie": "train it so that no two are equal (data without repeated values, another number of "
     "neighbours), or use an estimator without ties",
     "threshold": "remove the step before the trees, or round the training data to float32",
@@ -92,10 +89,7 @@ def find(studied: StudiedModel, traced: Trace | None, exact: Trace | None, row: 
         exact: the same in float64, if there is such a graph and the other one is in float32.
         row: float64[1, F].
     """
-    nulls = [name for name, value in to_json(row[0], studied.schema).items() if value is None]
     if traced is None:
-        if nulls and _sends_nulls(studied.anatomy.final[1]):
-            return _null_in_trees(nulls)
         return Cause(
             "unknown",
             f"not known: the steps of {studied.anatomy.final[0]!r} could not be followed one by "
@@ -103,24 +97,9 @@ def find(studied: StudiedModel, traced: Trace | None, exact: Trace | None, row: 
         )
     fault = traced.fault()
     if fault is not None:
-        if nulls and np.isnan(fault.read).any() and _sends_nulls(fault.mark.part):
-            return _null_in_trees(nulls)
         return _at(studied, fault, traced, exact)
     found = None if exact is None else _between(studied, traced, exact)
     return found or _input(studied, traced, row) or _together(studied, traced)
-
-
-def _sends_nulls(part: Any) -> bool:
-    """True for scikit-learn's own trees, whose conversion ignores where they send null."""
-    return not is_boosted(part) and next(tree_splits(part), None) is not None
-
-
-def _null_in_trees(columns: list[str]) -> Cause:
-    return Cause(
-        "null",
-        f"null in {', '.join(columns)}: the trees were trained to send missing values to a side of "
-        "their own, which the converted ones do not (sklearn-onnx#1253)",
-    )
 
 
 def _at(studied: StudiedModel, place: Place, traced: Trace, exact: Trace | None) -> Cause:

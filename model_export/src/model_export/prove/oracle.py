@@ -257,6 +257,8 @@ class Oracle:
                 "encode the columns of the pandas type category before it in a Pipeline, with an "
                 "OrdinalEncoder"
             )
+        if "dtype bool" in str(error):  # scikit-learn's imputers
+            return "train it on 0 and 1 in place of booleans, such as of table.astype(float)"
         return (
             "put a step before it that limits or imputes them, such as a FunctionTransformer of "
             "numpy.clip, or train it on such rows"

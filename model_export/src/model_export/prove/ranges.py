@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from model_export.prove.thresholds import lineages, through
 from model_export.study.decision import unwrapped
+from model_export.study.members import fitted_inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -141,16 +142,13 @@ def _members(step: Any) -> Iterator[tuple[Any, Any]]:
     if inner is not step:
         yield inner, None
         return
-    members = getattr(step, "estimators_", None)
-    features = getattr(step, "estimators_features_", None)
-    for i, member in enumerate(
-        [] if members is None else np.asarray(members, dtype=object).ravel()
-    ):
+    for member, columns in fitted_inside(step):
         if not isinstance(member, str) and not hasattr(member, "tree_"):
-            yield member, None if features is None else features[i]
+            yield member, columns
     for calibrated in getattr(step, "calibrated_classifiers_", ()):
         yield calibrated.estimator, None
-    if hasattr(step, "estimator_"):
+    # An ensemble's `estimator_` is what its members were copied from, not fitted.
+    if hasattr(step, "estimator_") and not hasattr(step, "estimators_"):
         yield step.estimator_, None
 
 

@@ -15,6 +15,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 
 from model_export.convert.boosters.register import read as boosted_trees
+from model_export.study.members import fitted_inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,14 +139,10 @@ def tree_splits(estimator: Any) -> Iterator[tuple[Values, Values]]:
         inner = estimator.tree_.children_left >= 0
         yield estimator.tree_.feature[inner], estimator.tree_.threshold[inner]
         return
-    members = getattr(estimator, "estimators_", None)
     # A BaggingClassifier's members each read some of the features.
-    columns = getattr(estimator, "estimators_features_", None)
-    for i, member in enumerate(
-        [] if members is None else np.asarray(members, dtype=object).ravel()
-    ):
+    for member, columns in fitted_inside(estimator):
         for feature, threshold in tree_splits(member):
-            yield feature if columns is None else np.asarray(columns[i])[feature], threshold
+            yield feature if columns is None else np.asarray(columns)[feature], threshold
     for calibrated in getattr(estimator, "calibrated_classifiers_", ()):
         yield from tree_splits(calibrated.estimator)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 
 from model_export.errors import ExportError, plain
 from model_export.registry.native import NativeBooster
@@ -58,6 +59,9 @@ def find_categories(schema: Schema, anatomy: Anatomy) -> Schema:
 
 def _encoded_columns(branch: Branch, schema: Schema, found: dict[int, Column]) -> dict[int, Column]:
     learned = branch.encoder.categories_  # type: ignore[union-attr]  # the caller has checked
+    flags = sum(_indicators(step) for _, step in branch.encode)
+    # An imputer's flags of missing values follow its columns; they are no columns of the row.
+    learned = learned[: len(learned) - flags]
     if len(learned) != len(branch.columns):
         raise ExportError(
             f"step {branch.name!r} changes the number of columns before it encodes them: encode "
@@ -72,10 +76,22 @@ def _encoded_columns(branch: Branch, schema: Schema, found: dict[int, Column]) -
     return columns
 
 
+def _indicators(step: Any) -> int:
+    """How many flags of missing values an imputer adds to its columns."""
+    indicator = getattr(step, "indicator_", None)
+    return 0 if indicator is None else len(indicator.features_)
+
+
 def _with_categories(column: Column, learned: Any, step: str) -> Column:
     values = np.asarray(learned, dtype=object).tolist()
     nulls = [v for v in values if v is None or v != v]  # NaN is what differs from itself
     known = [_category(v, column, step) for v in values if not (v is None or v != v)]
+    if column.type and column.is_numeric and any(isinstance(v, str) for v in known):
+        raise ExportError(
+            f"column {column.name!r} holds numbers, of which a function makes text before step "
+            f"{step!r} encodes them: encode the numbers themselves, or make them text before "
+            "the model is called"
+        )
     if column.kind == "boolean":
         return column
     merged = (*column.categories, *(v for v in known if v not in column.categories))
@@ -125,6 +141,12 @@ def _refuse_text(schema: Schema, anatomy: Anatomy) -> None:
                     "categories by rules of its own, and a bundle cannot: encode the column before "
                     "it in a Pipeline, with an OrdinalEncoder or OneHotEncoder"
                 )
+            if isinstance(reader, BaseEstimator) and not _is_known(reader):
+                raise ExportError(
+                    f"column {column.name!r} holds text, which {type(reader).__name__} reads, a "
+                    "class of your own that cannot be converted to ONNX: do its work before the "
+                    "model is called, or use steps of scikit-learn"
+                )
             raise ExportError(
                 f"column {column.name!r} is free text (step {steps[i]}), which "
                 f"{type(reader).__name__} cannot read in a bundle: use a CountVectorizer or "
@@ -135,6 +157,11 @@ def _refuse_text(schema: Schema, anatomy: Anatomy) -> None:
                 f"column {column.name!r} is read both as a category and as it is, by step "
                 f"{steps[i]!r}: give the two uses two columns"
             )
+
+
+def _is_known(reader: Any) -> bool:
+    """Whether its class is one of a library."""
+    return type(reader).__module__.partition(".")[0] in ("sklearn", "imblearn")
 
 
 def _first_reader(branch: Branch, anatomy: Anatomy) -> Any:

@@ -48,6 +48,16 @@ def unwrapped(estimator: Any) -> Any:
     return _without_search(estimator)
 
 
+def fitted_inside(estimator: Any) -> list[tuple[Any, Any]]:
+    """The fitted estimators in an ensemble's `estimators_`, each with the features that it reads;
+    None: all."""
+    found = getattr(estimator, "estimators_", ())
+    # NumPy makes an array of a list of Pipelines or forests, which have items, step by step.
+    each = found.ravel().tolist() if isinstance(found, np.ndarray) else list(found)
+    columns = getattr(estimator, "estimators_features_", [None] * len(each))
+    return list(zip(each, columns, strict=True))
+
+
 def members(estimator: Any) -> list[Member]:
     """The estimators whose answers this one combines, all of which read its columns; empty if it
     combines none, or in a way that is not known here."""

@@ -72,6 +72,27 @@ def _imputed_in(branch: Branch) -> set[int]:
     return set[int]().union(*map(_imputed_in, branch.parts))
 
 
+def reach_the_estimator(schema: Schema, anatomy: Anatomy) -> bool:
+    """Whether a null of the row may be one of the estimator's features: no imputer is between."""
+    return any(schema.columns[i].nullable for i in _not_imputed(anatomy))
+
+
+def _not_imputed(anatomy: Anatomy) -> set[int]:
+    if anatomy.members:
+        return set[int]().union(*map(_not_imputed, anatomy.members))
+    if _imputes(anatomy.steps):
+        return set()
+    return set[int]().union(*map(_not_imputed_in, anatomy.branches))
+
+
+def _not_imputed_in(branch: Branch) -> set[int]:
+    if _imputes(branch.encode + branch.steps):
+        return set()
+    if branch.parts:
+        return set[int]().union(*map(_not_imputed_in, branch.parts))
+    return set(branch.columns)
+
+
 def _imputes(steps: tuple[Step, ...]) -> bool:
     return any(isinstance(step, _IMPUTERS) for _, step in steps)
 

@@ -31,7 +31,8 @@ def to_model_input(packed: Matrix, schema: Schema) -> pd.DataFrame | np.ndarray[
     if schema.takes_texts:
         return np.asarray(_series(packed[:, 0], schema.columns[0]), dtype=object)
     if schema.matrix_dtype is not None:
-        return _checked_cast(_with_values(packed, schema), schema.matrix_dtype)
+        matrix = _checked_cast(_with_values(packed, schema), schema.matrix_dtype)
+        return matrix[:, 0] if schema.flat else matrix
     dtypes = {column.dtype for column in schema.columns}
     if len(dtypes) == 1 and not any(column.is_index for column in schema.columns):
         # One block: thousands of columns then take as long as one.

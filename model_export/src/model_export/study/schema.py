@@ -126,6 +126,8 @@ class Schema:
     """The dtype of the ndarray, if the model takes one (a tensor signature, or no signature)."""
     takes_texts: bool = False
     """The model takes a list of texts: those of the only column."""
+    flat: bool = False
+    """The ndarray has one dimension: the numbers of the only column."""
     ignored: tuple[Ignored, ...] = ()
     """In the order of their positions."""
 
@@ -231,7 +233,8 @@ def _described(tensors: list[Any]) -> str:
 def _from_tensors(tensors: list[Any]) -> Schema:
     if len(tensors) == 1 and np.dtype(tensors[0].type).kind in "OU" and len(tensors[0].shape) == 1:
         return Schema((Column("x0", "category", "str"),), named=False)  # a list of texts
-    if len(tensors) != 1 or len(tensors[0].shape) != 2 or tensors[0].shape[1] < 1:
+    flat = len(tensors) == 1 and len(tensors[0].shape) == 1 and tensors[0].shape[0] == -1
+    if len(tensors) != 1 or not (flat or _is_matrix(tensors[0])):
         raise ExportError(
             f"the signature takes {_described(tensors)}, expected one matrix of rows and columns: "
             "log the model with signature=infer_signature(X, model.predict(X)) of one table X"
@@ -242,7 +245,12 @@ def _from_tensors(tensors: list[Any]) -> Schema:
             f"the signature's tensor holds {dtype}, expected numbers: log the model with a table "
             "whose columns have names, so that each has its own type"
         )
-    return _matrix(int(tensors[0].shape[1]), dtype.name)
+    width = 1 if flat else int(tensors[0].shape[1])
+    return replace(_matrix(width, dtype.name), flat=flat)
+
+
+def _is_matrix(tensor: Any) -> bool:
+    return len(tensor.shape) == 2 and tensor.shape[1] >= 1
 
 
 def _matrix(width: int, dtype: str) -> Schema:

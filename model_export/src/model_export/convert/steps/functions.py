@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Function = Callable[[Block], Block]
+
+
+_LARGEST = float(np.finfo(np.float64).max)
 
 
 def log1p(x: Block) -> Block:
@@ -82,6 +86,9 @@ _FUNCTIONS: dict[str, Function] = {
     "log1p": log1p,
     "log2": lambda x: x.apply("Log") / math.log(2.0),
     "logit": lambda x: (x / (1.0 - x)).apply("Log"),
+    "nan_to_num": lambda x: (
+        x.where(x.missing(), 0.0).apply("Max", -_LARGEST).apply("Min", _LARGEST)
+    ),
     "negative": _operator("Neg"),
     "positive": _operator("Identity"),
     "rad2deg": _scaled(180.0 / math.pi),
@@ -100,17 +107,25 @@ _FUNCTIONS: dict[str, Function] = {
 """By NumPy's or SciPy's name."""
 
 
-def function_of(path: str, function: Any, given: dict[str, Any] | None) -> Function:
+def function_of(
+    path: str,
+    function: Any,
+    given: dict[str, Any] | None,
+    otherwise: str = "compute the column before the model is called",
+) -> Function:
     """The conversion of a function of single numbers.
 
     Args:
         path: of the step, for the error.
         function: of NumPy or SciPy.
         given: further arguments of each call.
+        otherwise: what to do if no function of NumPy is wanted, for the error.
 
     Raises:
         ExportError: it is none that is known here.
     """
+    if isinstance(function, functools.partial) and not function.args:
+        function, given = function.func, {**function.keywords, **(given or {})}
     name = getattr(function, "__name__", "")
     known = name in _FUNCTIONS and any(
         getattr(module, name, None) is function for module in (np, special)
@@ -123,8 +138,7 @@ def function_of(path: str, function: Any, given: dict[str, Any] | None) -> Funct
     also = f" with the arguments {sorted(given)}" if given else ""
     raise ExportError(
         f"step {path!r} (FunctionTransformer): {shown}{also} cannot be converted to ONNX: use "
-        f"one of NumPy's {', '.join(sorted(_FUNCTIONS))}, or clip, or compute the column before "
-        "the model is called"
+        f"one of NumPy's {', '.join(sorted(_FUNCTIONS))}, or clip, or {otherwise}"
     )
 
 
@@ -147,7 +161,8 @@ def write_function(block: Block, path: str, step: Any) -> Block:
 
 
 def inverse_function(block: Block, path: str, step: Any) -> Block:
-    """The inverse of a FunctionTransformer."""
+    """The inverse of a FunctionTransformer of targets."""
     if step.inverse_func is None:
         return block
-    return function_of(path, step.inverse_func, step.inv_kw_args)(block)
+    otherwise = "train on the transformed target, and invert the answer after the model is called"
+    return function_of(path, step.inverse_func, step.inv_kw_args, otherwise)(block)

@@ -1,5 +1,5 @@
-"""Kernels between the rows of a request and rows that were kept while training, and the random
-features that stand for them."""
+"""Kernels between the rows of a request and rows that were kept while training, and the features
+that stand for kernels."""
 
 from __future__ import annotations
 
@@ -60,6 +60,50 @@ def write_nystroem(block: Block, path: str, step: Any) -> Block:
     rows = np.asarray(step.components_, dtype=np.float64)
     weights = np.asarray(step.normalization_, dtype=np.float64).T
     return weighted_kernel(block, path, step, rows, weights)
+
+
+def write_skewed(block: Block, path: str, step: Any) -> Block:
+    """A SkewedChi2Sampler: as an RBFSampler, of logarithms."""
+    return write_random_features((block + float(step.skewedness)).apply("Log"), path, step)
+
+
+def write_additive(block: Block, path: str, step: Any) -> Block:
+    """An AdditiveChi2Sampler: cosines and sines of each column's logarithm, and 0 for 0."""
+    del path
+    zero = block.test("Equal", 0.0)
+    positive = block.where(zero, 1.0)
+    distance = step.sample_interval or {1: 0.8, 2: 0.5, 3: 0.4}[step.sample_steps]
+    angle, size = positive.apply("Log") * distance, (positive * distance).apply("Sqrt")
+    parts = [size]
+    for k in range(1, step.sample_steps):
+        factor = size * float(np.sqrt(2.0 / np.cosh(np.pi * k * distance)))
+        parts += [factor * (angle * float(k)).apply(wave) for wave in ("Cos", "Sin")]
+    return block.joined([part.where(zero, 0.0) for part in parts])
+
+
+def write_count_sketch(block: Block, path: str, step: Any) -> Block:
+    """A PolynomialCountSketch: the product of Fourier transforms, each of a sum of columns, and its
+    inverse."""
+    del path
+    scaled = block * float(np.sqrt(step.gamma))
+    if step.coef0 != 0:
+        scaled = block.joined([scaled, block.repeated(np.sqrt([step.coef0]))])
+    for power, (places, signs) in enumerate(zip(step.indexHash_, step.bitHash_, strict=True)):
+        sums = np.zeros((scaled.width, step.n_components))
+        sums[np.arange(scaled.width), places] = signs
+        waves = np.fft.rfft(sums)
+        real, imaginary = scaled.times(waves.real), scaled.times(waves.imag)
+        if power == 0:
+            product = real, imaginary
+            continue
+        product = (
+            product[0] * real - product[1] * imaginary,
+            product[0] * imaginary + product[1] * real,
+        )
+    each = np.eye(step.n_components // 2 + 1)
+    back = [np.fft.irfft(unit * each, step.n_components) for unit in (1.0, 1.0j)]
+    sketch: Block = product[0].times(back[0]) + product[1].times(back[1])
+    return sketch
 
 
 def write_random_features(block: Block, path: str, step: Any) -> Block:

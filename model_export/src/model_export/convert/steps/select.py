@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from model_export.convert.steps.functions import expit
+from model_export.errors import ExportError
+
 if TYPE_CHECKING:
     from model_export.convert.block import Block
 
@@ -61,6 +64,24 @@ def write_components(block: Block, path: str, step: Any) -> Block:
     components = step.components_
     dense = components.toarray() if hasattr(components, "toarray") else components
     return centred.times(np.asarray(dense, dtype=np.float64).T)
+
+
+def write_pooled(block: Block, path: str, step: Any) -> Block:
+    """A FeatureAgglomeration: the mean of each group of columns."""
+    if step.pooling_func is not np.mean:
+        raise ExportError(
+            f"step {path!r} (FeatureAgglomeration) pools columns by a function that cannot be "
+            "converted to ONNX: train it with pooling_func=numpy.mean"
+        )
+    groups = np.eye(step.n_clusters_)[step.labels_]
+    return block.times(groups / groups.sum(axis=0))
+
+
+def write_hidden(block: Block, path: str, step: Any) -> Block:
+    """A BernoulliRBM: the probabilities of its hidden units."""
+    del path
+    components = np.asarray(step.components_, dtype=np.float64)
+    return expit(block.times(components.T) + step.intercept_hidden_)
 
 
 def write_factors(block: Block, path: str, step: Any) -> Block:

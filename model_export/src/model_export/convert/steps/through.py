@@ -6,6 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.cluster import FeatureAgglomeration
 from sklearn.cluster._kmeans import _BaseKMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.cross_decomposition import PLSSVD
@@ -16,7 +17,14 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.feature_selection import SelectorMixin
 from sklearn.impute import KNNImputer, MissingIndicator, SimpleImputer
 from sklearn.impute._iterative import IterativeImputer  # the public name needs a switch
-from sklearn.kernel_approximation import Nystroem, RBFSampler
+from sklearn.kernel_approximation import (
+    AdditiveChi2Sampler,
+    Nystroem,
+    PolynomialCountSketch,
+    RBFSampler,
+    SkewedChi2Sampler,
+)
+from sklearn.neural_network import BernoulliRBM
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import (
     Binarizer,
@@ -46,9 +54,12 @@ if TYPE_CHECKING:
     Writer = Callable[[Block, str, Any], Block]
 
 _WRITERS: dict[type, Writer] = {
+    AdditiveChi2Sampler: kernels.write_additive,
+    BernoulliRBM: select.write_hidden,
     Binarizer: bins.write_binarizer,
     FactorAnalysis: select.write_factors,
     FastICA: select.write_components,
+    FeatureAgglomeration: select.write_pooled,
     FunctionTransformer: functions.write_function,
     IterativeImputer: impute.write_iterative,
     KBinsDiscretizer: bins.write_bins,
@@ -58,6 +69,7 @@ _WRITERS: dict[type, Writer] = {
     Normalizer: scale.write_normalizer,
     Nystroem: kernels.write_nystroem,
     PLSSVD: select.write_rotation,
+    PolynomialCountSketch: kernels.write_count_sketch,
     PolynomialFeatures: select.write_polynomial,
     PowerTransformer: scale.write_power,
     QuantileTransformer: scale.write_quantiles,
@@ -65,6 +77,7 @@ _WRITERS: dict[type, Writer] = {
     SelectorMixin: select.write_selector,
     SimpleImputer: impute.write_simple,
     _BaseSparsePCA: select.write_sparse_components,
+    SkewedChi2Sampler: kernels.write_skewed,
     SparseRandomProjection: select.write_components,
     SplineTransformer: bins.write_splines,
     Weight: select.write_weight,

@@ -78,7 +78,7 @@ def routes(models: Models, *, keyed: bool) -> list[Any]:
     predictions need an API key."""
     document = _Json(models, keyed)
     folder = Path(litestar_offline_docs.__file__).parent / "static"
-    known = {file.name: file for file in folder.iterdir()}
+    known = {file.name: (file, file.stat().st_size) for file in folder.iterdir()}
     release = version_of("litestar-offline-docs")
 
     @get(
@@ -99,7 +99,7 @@ def routes(models: Models, *, keyed: bool) -> list[Any]:
         headers = _ASKED_AGAIN | {"etag": etag}
         if is_held(request, etag):
             return ASGIResponse(status_code=304, headers=headers)
-        return FileAnswer(known[name], headers)
+        return FileAnswer(*known[name], headers)
 
     return [describe, asset]
 
@@ -123,12 +123,13 @@ class FileAnswer(ASGIFileResponse):
 
     Args:
         file: which it is; its name says its type.
+        size: bytes.
         headers: more of the answer's; among them the ETag.
     """
 
-    def __init__(self, file: Path, headers: dict[str, str]) -> None:
+    def __init__(self, file: Path, size: int, headers: dict[str, str]) -> None:
         # Without a time, which would become Last-Modified: the ETag alone says what has changed
-        info: Any = {"type": "file", "size": file.stat().st_size}
+        info: Any = {"type": "file", "size": size}
         super().__init__(
             file_path=file,
             file_info=info,

@@ -7,6 +7,8 @@ they have left, their p99 is at most twice that of a server without leavers.
 """
 
 import argparse
+import operator
+import os
 import socket
 import struct
 import sys
@@ -14,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,8 +50,8 @@ class Burst(NamedTuple):
     after: int
     """And once they had left."""
     sent_at: float
-    left_at: float
-    """By time.monotonic()."""
+    empty_at: float
+    """When no row waited any more; both by time.monotonic()."""
 
 
 class Counts(NamedTuple):
@@ -68,8 +71,12 @@ def main() -> int:
     console = Console()
     begun = begin(console)
     with tempfile.TemporaryDirectory() as folder:
-        write_bundle(Path(folder), model=expensive(4, width=64, layers=320))
-        with serving(Path(folder), max_batch_size=BATCH, workers=1) as server:
+        write_bundle(Path(folder), model=expensive(4, width=64, layers=1280))
+        # On a CPU each, so that clients do not wait for the server's threads.
+        server_cpu, *client_cpus = sorted(os.sched_getaffinity(0))
+        wrap = partial(operator.add, ["taskset", "--cpu-list", str(server_cpu)])
+        os.sched_setaffinity(0, client_cpus or [server_cpu])
+        with serving(Path(folder), wrap=wrap, max_batch_size=BATCH, workers=1) as server:
             quiet = _load(server)
             with quiet.running():
                 time.sleep(total * EVERY_S)
@@ -101,11 +108,10 @@ def _burst(server: Server) -> Burst:
         time.sleep(LEAVE_S)
         before = _counts(server)
         assert before.queued > BATCH, "their rows were run before they left: nothing was tried"
-        left_at = time.monotonic()
     wait_until(lambda: _counts(server).queued == 0)
-    after = _counts(server)
+    after, empty_at = _counts(server), time.monotonic()
     time.sleep(max(0.0, sent_at + EVERY_S - time.monotonic()))
-    return Burst(_theirs(first, before), _theirs(before, after), sent_at, left_at)
+    return Burst(_theirs(first, before), _theirs(before, after), sent_at, empty_at)
 
 
 def _counts(server: Server) -> Counts:
@@ -128,10 +134,10 @@ def _judged(bursts: Sequence[Burst], end: Counts, quiet: Load, load: Load) -> li
     """What must hold."""
     after = sorted(burst.after for burst in bursts)
     usual, most = after[len(after) // 2], after[-1]
-    batch_s = sum(burst.left_at - burst.sent_at for burst in bursts) / (
-        sum(burst.before for burst in bursts) / BATCH
-    )
-    among = [any(one.sent_at <= sent.at_s < one.left_at for one in bursts) for sent in load.sent]
+    batch_s = len(bursts) * LEAVE_S * BATCH / sum(burst.before for burst in bursts)
+    # The batch that had begun is finished.
+    spans = [(burst.sent_at, burst.empty_at + batch_s) for burst in bursts]
+    among = [any(start <= sent.at_s < end for start, end in spans) for sent in load.sent]
     alone_s = _p99(quiet.sent)
     while_s = _p99([sent for sent, during in zip(load.sent, among, strict=True) if during])
     then_s = _p99([sent for sent, during in zip(load.sent, among, strict=True) if not during])

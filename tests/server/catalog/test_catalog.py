@@ -2,12 +2,14 @@
 is not."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -22,6 +24,7 @@ from halfcore.metrics.counters import CatalogMetrics, Metrics, ModelMetrics
 from halfcore.metrics.exposition import Snapshot
 from halfcore.models.loading import Limits, load
 from halfcore.models.served import LoadedModel, Models
+from support import log
 from support.bodies import RIGHT, record, without
 from support.bundles import MIXED, write_bundle
 from support.client import app_client, samples, until
@@ -466,6 +469,35 @@ def test_a_snapshot_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 
     assert snapshot.load(tmp_path / "new/catalogue.json") == written
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["catalogue.json"]
+
+
+def test_containers_that_share_the_folder_save_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each is process 1 of its own host: neither writes into the other one's file."""
+    log.listen(caplog)
+    file = tmp_path / "catalogue.json"
+    first, second = (
+        snapshot.Snapshot(msgspec.convert("2026-01-01T00:00:00Z", snapshot.datetime), {name: ()})
+        for name in ("first", "second")
+    )
+    flush = os.fsync
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename="first"))
+
+    def save_another(descriptor: int) -> None:
+        monkeypatch.setattr(os, "fsync", flush)
+        monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename="second"))
+        snapshot.save(file, second)
+        assert snapshot.load(file) == second
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", save_another)
+    snapshot.save(file, first)
+
+    assert snapshot.load(file) == first
+    assert [path.name for path in tmp_path.iterdir()] == ["catalogue.json"]
+    assert not caplog.records
 
 
 def test_without_a_database_there_is_no_catalogue(tmp_path: Path) -> None:

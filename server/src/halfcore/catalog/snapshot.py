@@ -42,10 +42,14 @@ def load(file: Path) -> Snapshot | None:
 
 def save(file: Path, snapshot: Snapshot) -> None:
     """Replace the last snapshot atomically; logs a warning if it cannot be written. Blocks."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    # With the host's name: in containers that share the directory every server is process 1.
+    partial = file.with_name(f".{file.name}.{os.uname().nodename}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(msgspec.json.encode(snapshot))
+        with partial.open("wb") as writing:
+            writing.write(msgspec.json.encode(snapshot))
+            writing.flush()
+            os.fsync(writing.fileno())
         partial.replace(file)
     except OSError as error:
         logger.warning(

@@ -35,9 +35,13 @@ _WITHOUT_BRACKETS = rb'[^"\[\]{}]*+'
 
 
 def _nested(levels: int) -> bytes:
-    """An array or object with so many levels of others in it."""
+    """An array or object with so many levels of others in it.
+
+    An atomic group in the place of `(…)*+`, which Python before 3.11.5 matches wrongly where the
+    group may backtrack.
+    """
     inner = STRING.pattern + (b"|" + _nested(levels - 1) if levels else b"")
-    content = _WITHOUT_BRACKETS + b"(?:(?:" + inner + b")" + _WITHOUT_BRACKETS + b")*+"
+    content = _WITHOUT_BRACKETS + b"(?>(?:(?:" + inner + b")" + _WITHOUT_BRACKETS + b")*)"
     return rb"\[" + content + rb"\]|\{" + content + rb"\}"
 
 
@@ -48,7 +52,7 @@ _NAME = STRING.pattern + _SPACE + b":" + _SPACE
 def _run(item: bytes) -> re.Pattern[bytes]:
     """Items between commas. Each is whole: a comma or a bracket follows."""
     one = item + rb"(?=[,\]}])"
-    return re.compile(one + b"(?:," + _SPACE + one + b")*+", re.DOTALL)
+    return re.compile(one + b"(?>(?:," + _SPACE + one + b")*)", re.DOTALL)
 
 
 _RUNS: dict[type, tuple[re.Pattern[bytes], bytes, bytes]] = {

@@ -27,7 +27,6 @@ MAX_OPENED = 8
 """Arrays and objects around a slice: in the protocols' own bodies there are five at most."""
 _OPENING_BYTES = 512
 """As what an opened value counts of a slice: it takes as long."""
-
 _NAME_BYTES = 56
 """What a name takes that was not met before; short names that occur again are shared."""
 _SPACE = rb"[ \t\n\r]*+"
@@ -124,41 +123,41 @@ class _Reader:
 
     def step(self) -> None:
         """Read the next values of the innermost array or object."""
-        box = self.opened[-1]
-        pattern, opening, closing = _RUNS[type(box)]
+        container = self.opened[-1]
+        pattern, opening, closing = _RUNS[type(container)]
         run = pattern.match(self._text, self.at, self.at + SLICE_BYTES)
         if run is None:
-            self._read_long(box)
+            self._read_long(container)
             return
         self._take(run.group())
         part = self._parsed(self.at, run.end(), opening, closing)
-        if type(box) is dict:
-            box.update(part)
+        if type(container) is dict:
+            container.update(part)
         else:
-            box += part
-            self._check_rows(box, part)
+            container += part
+            self._check_rows(container, part)
         self.at = run.end()
         self._end_value()
 
-    def _read_long(self, box: Any) -> None:
+    def _read_long(self, container: Any) -> None:
         """Read one value that is not within a slice: open it, or parse a long text."""
         name = None
-        if type(box) is dict:
+        if type(container) is dict:
             found = _MEMBER.match(self._text, self.at)
             if found is None:
                 raise BrokenText(self.at)
             name = next(iter(self._parsed(self.at, found.end(), b"{", b"0}")))
             self.at = found.end()
-        value = self._opened(box, name)
+        value = self._opened(container, name)
         if value is None:
             end = STRING.match(self._text, self.at) or SCALAR.match(self._text, self.at)
             if end is None:
                 raise BrokenText(self.at)
-            self._put(box, name, self._parsed(self.at, end.end()))
+            self._put(container, name, self._parsed(self.at, end.end()))
             self.at = end.end()
             self._end_value()
 
-    def _opened(self, box: Any = None, name: str | None = None) -> Any:
+    def _opened(self, container: Any = None, name: str | None = None) -> Any:
         """Open the array or object that begins here, and put it into the one around it; None if
         none begins here."""
         begins = self._text[self.at : self.at + 1]
@@ -168,19 +167,19 @@ class _Reader:
             raise BrokenText(self.at, "it is nested too deeply")
         self._taken += _OBJECT_BYTES
         value: Any = [] if begins == b"[" else {}
-        self._put(box, name, value)
+        self._put(container, name, value)
         self.opened.append(value)
         self.at = after_space(self._text, self.at + 1)
         if self._text.startswith(_RUNS[type(value)][2], self.at):
             self._end_value()
         return value
 
-    def _put(self, box: Any, name: str | None, value: Any) -> None:
-        if type(box) is dict:
-            box[name] = value
-        elif box is not None:
-            box.append(value)
-            self._check_rows(box, [value])
+    def _put(self, container: Any, name: str | None, value: Any) -> None:
+        if type(container) is dict:
+            container[name] = value
+        elif container is not None:
+            container.append(value)
+            self._check_rows(container, [value])
 
     def _end_value(self) -> None:
         """Read what is behind a value: the brackets that close here, or a comma."""
@@ -194,8 +193,8 @@ class _Reader:
             at = after_space(text, at + 1)
         self.at = at
 
-    def _check_rows(self, box: list[Any], added: list[Any]) -> None:
-        if len(box) > self._max_rows and any(type(value) in _RUNS for value in added):
+    def _check_rows(self, container: list[Any], added: list[Any]) -> None:
+        if len(container) > self._max_rows and any(type(value) in _RUNS for value in added):
             raise too_many_rows(self._max_rows)
 
     def _parsed(self, at: int, end: int, opening: bytes = b"", closing: bytes = b"") -> Any:

@@ -23,7 +23,7 @@ class BrokenText(Exception):
     """The bytes are not JSON: `reason`, at byte `position`."""
 
     def __init__(self, position: int, reason: str = "unexpected character") -> None:
-        super().__init__(position)
+        super().__init__(f"{reason} (byte {position})")
         self.position = position
         self.reason = reason
 

@@ -84,7 +84,7 @@ def parsed(
 def _why(error: Exception) -> str:
     """What is wrong with a body that `json.loads` refuses."""
     if isinstance(error, BrokenText):
-        return f"{error.reason} (byte {error.position})"
+        return str(error)
     if isinstance(error, json.JSONDecodeError):
         return error.msg
     if isinstance(error, RecursionError):

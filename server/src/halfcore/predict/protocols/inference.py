@@ -199,9 +199,8 @@ def long_request(text: bytes, *, max_rows: int, reserve: Reserve) -> Generator[N
 
 def _why(error: Exception) -> str:
     """What is wrong with the JSON of a request."""
-    if isinstance(error, BrokenText):
-        return f"{error.reason} (byte {error.position})"
-    return str(error) if isinstance(error, msgspec.DecodeError) else "it is not UTF-8"
+    known = isinstance(error, BrokenText | msgspec.DecodeError)
+    return str(error) if known else "it is not UTF-8"
 
 
 def check_version(model: LoadedModel, version: str | None) -> None:

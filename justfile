@@ -116,7 +116,7 @@ test-images *flags:
         echo "test-images: skipped, no Docker engine with Compose v2 answers: ${reason##*$'\n'}"
         exit 0
     fi
-    just image server export mlflow
+    just image
     uv run pytest tests/images "$@"
 
 # Wheels and source archives of the three packages in dist/, as a package index would accept them: `just packages repository=https://HOST/OWNER/NAME`

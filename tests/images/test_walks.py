@@ -14,6 +14,8 @@ from support.serving import free_port
 from support.walks.walker import Walker, walks
 
 _PATIENCE_S = 380.0
+PLAIN = "docker compose up --wait"
+"""Without a profile: those that `.env` names."""
 
 
 @pytest.fixture
@@ -23,6 +25,7 @@ def alone(walker: Walker) -> Iterator[Walker]:
         "image": SERVER,
         "project": f"halfcore-walk-{os.getpid()}",
         "door": str(walker.port),
+        "locust_port": str(free_port()),
         "mlflow_port": str(free_port()),
         "nofile": str(min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[1])),
     }
@@ -49,6 +52,20 @@ def running(walker: Walker) -> list[str]:
     ).split()
 
 
+def locust_page(walker: Walker) -> str:
+    """Where Locust's page is published."""
+    return f"http://127.0.0.1:{walker.values['locust_port']}/"
+
+
+def workers(walker: Walker) -> int | None:
+    """How many workers Locust's master knows; nothing while it starts."""
+    try:
+        answer = httpx.get(locust_page(walker) + "stats/requests")
+    except httpx.TransportError:
+        return None
+    return len(answer.json()["workers"])
+
+
 @walks(
     "just image server",
     "docker run --rm -p * --read-only *",
@@ -70,19 +87,28 @@ def test_an_image_is_built_and_run(alone: Walker) -> None:
 
 @walks(
     "docker compose --profile half-core up --wait",
-    "docker compose up --wait",
+    PLAIN,
     "just up half-core",
     "docker compose down",
     "just down",
     "just down --volumes",
 )
 def test_a_tier_comes_up_and_goes(alone: Walker) -> None:
-    """By each of its commands; the door answers, and afterwards nothing of it runs."""
-    downs = {"docker compose up --wait": "docker compose down", "just up half-core": "just down"}
+    """By each of its commands; the door answers, and afterwards nothing of it runs.
+
+    The plain command starts Locust, too, whose page has users and rate filled in.
+    """
+    downs = {PLAIN: "docker compose down", "just up half-core": "just down"}
     for up in (command for command in alone.commands if " up " in command.text):
         alone.run(up, timeout_s=_PATIENCE_S)
         assert ask(alone.port) == (200, ANSWER)
-        assert running(alone) == ["half-core"]
+        locust = ["locust-master", "locust-worker"] if up.text == PLAIN else []
+        assert sorted(running(alone)) == ["half-core", *locust]
+        if locust:
+            until(lambda: workers(alone) == 1, "Locust has no worker", _PATIENCE_S)
+            page = httpx.get(locust_page(alone)).text
+            assert '"num_users": 10000' in page, page
+            assert '"spawn_rate": 500' in page, page
         down = alone.find(downs.get(up.text, "just down --volumes"))
         alone.run(down, timeout_s=_PATIENCE_S)
         assert running(alone) == []

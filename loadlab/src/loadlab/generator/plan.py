@@ -27,6 +27,8 @@ from loadlab.words import UsageError, choose
 
 FILE = Path(__file__).with_name("scenarios.toml")
 _PR_SET_PDEATHSIG = 1
+_NOWHERE = ("127.0.0.1", 9)
+_BY_HAND = "iris"
 Bodies = Literal["pool", "fresh"]
 """Those of the load in turn, or ones that nobody has sent before, if the load has any."""
 
@@ -129,6 +131,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the header that gives the length of the JSON, if bytes follow it."""
     timeout_s: float = 10.0
     """An answer that takes longer is a failure."""
+    problem: str = ""
+    """Why nothing can be sent: every request fails, and is counted under it."""
 
 
 class Steer(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,31 +190,50 @@ def read(file: Path) -> Load:
     return msgspec.json.decode(file.read_bytes(), type=Load)
 
 
-def by_hand(url: str, scenario: str, model: str) -> Load:
+def by_hand(url: str, scenario: str, model: str, *, rate: float = 500, workers: int = 1) -> Load:
     """A load for Locust without the lab: no expected answers, so only the status is checked.
 
     A name with several addresses (replicas without a balancer) gives users all of them in turn. It
     is resolved once: 10,000 users who each ask for it would be measured as latency of the server.
-    Raises `exchange.NoAnswer`: no rows for the model; `ValueError`: a host that has no address.
+    A host that cannot be asked is the load's problem.
+    Raises `exchange.NoAnswer`: no rows for the model; `UsageError`: no such scenario.
     """
     chosen = choose(scenarios(), "scenario", scenario)
-    rows = [Exchange(body) for body in exchange.bodies(model, None, 1)]
-    parts = urlsplit(url)
-    host, port = parts.hostname or "127.0.0.1", parts.port or 80
-    try:
-        found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
-    except OSError as error:
-        raise ValueError(f"host {host}: {error}") from None
+    addresses, problem = _addresses(url)
     return Load(
-        addresses=sorted({(str(address[0]), port) for *_, address in found}),
-        exchanges=rows,
+        addresses=addresses,
+        exchanges=[Exchange(body) for body in exchange.bodies(model, None, 1)],
         scenario=chosen,
         users=chosen.users,
-        rate=500,
+        rate=rate,
+        workers=workers,
         smooth=True,
         seed=1,
         start=time.monotonic(),
+        path=urlsplit(url).path.rstrip("/") + _path(model),
+        problem=problem,
     )
+
+
+def _path(model: str) -> str:
+    """The default model's path exists in every server that is compared."""
+    return "/predict" if model == _BY_HAND else f"/models/{model}/predict"
+
+
+def _addresses(url: str) -> tuple[list[tuple[str, int]], str]:
+    """Where a host's requests are sent, and why they cannot be."""
+    parts = urlsplit(url)
+    try:
+        host, port = parts.hostname, parts.port or 80
+    except ValueError:
+        host, port = None, 0
+    if parts.scheme != "http" or not host:
+        return [_NOWHERE], f"host {url!r}, expected http://NAME:PORT"
+    try:
+        found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
+    except OSError as error:
+        return [_NOWHERE], f"host {url!r} has no address: {error.strerror}"
+    return sorted({(str(address[0]), port) for *_, address in found}), ""
 
 
 def raise_open_files(connections: int, spare: int = 64) -> int:

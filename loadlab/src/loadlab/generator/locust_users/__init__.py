@@ -55,11 +55,16 @@ class Session:
     ) -> None:
         """Prepare everything that users would otherwise do once each; place: of the worker among
         the workers, from 0; epoch: when the run began, on this machine's monotonic clock."""
-        cls.load, cls.kind = load, kind
+        cls.kind = kind
         cls.ledger = Ledger(worker, epoch)
         cls.draw = random.Random(f"{load.seed}/{worker}")  # noqa: S311  think times, reproducible
-        cls.pool = Pool(load, place, heads=kind is RawHttpUser)
+        cls.change(load, place)
         cls.ready.set()
+
+    @classmethod
+    def change(cls, load: Load, place: int) -> None:
+        """Another load, between two tests: the person at Locust's page has changed a field."""
+        cls.load, cls.pool = load, Pool(load, place, heads=cls.kind is RawHttpUser)
 
 
 class ThinkingUser(User):
@@ -86,7 +91,8 @@ class ThinkingUser(User):
         that second."""
         if Session.load.smooth:
             now, interval_s = time.monotonic(), 0.8 * Session.load.workers / Session.load.rate
-            Session.next_start = max(Session.next_start + interval_s, now)
+            # At most a second from now: the rate may have been raised on Locust's page
+            Session.next_start = min(max(Session.next_start + interval_s, now), now + 1)
             gevent.sleep(Session.next_start - now)
         return super().start(group)
 
@@ -119,6 +125,8 @@ class ThinkingUser(User):
         ledger.begun(due)
         sent = time.monotonic()
         try:
+            if Session.load.problem:
+                raise Failed(Session.load.problem)
             self.exchange(question)
         except Failed as failed:
             ledger.failed(str(failed), due, time.monotonic())

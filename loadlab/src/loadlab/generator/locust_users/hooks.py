@@ -14,13 +14,13 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import gevent
 import msgspec
-from gevent.event import AsyncResult
+from gevent.event import AsyncResult, Event
 from locust import argument_parser, events
 from locust.runners import MasterRunner, WorkerRunner
 
@@ -48,12 +48,13 @@ KINDS: dict[str, type[ThinkingUser]] = {
     "stock": StockHttpUser,
 }
 _OPTIONS = (
-    ("--scenario", "steady", "of scenarios.toml, for runs without the lab (default: %(default)s)"),
-    ("--model", "iris", "whose rows are sent, for runs without the lab (default: %(default)s)"),
+    ("--scenario", "steady", "how users think, without the lab: steady (the default), second, …"),
+    ("--model", "iris", "whose rows are sent, without the lab: iris (the default), penguins-lr, …"),
     ("--load", "", "the lab's plan for this run; replaces --scenario and --model"),
     ("--ticks", "", "file that the master appends counts to, a line per worker and second"),
     ("--steer", "", "file that the master watches for changes of pace"),
 )
+_ON_PAGE = {"--scenario", "--model"}
 _ASK, _LOAD, _TICK, _STEER = "loadlab_ask", "loadlab_load", "loadlab_tick", "loadlab_steer"
 _TIME = "loadlab_time"
 _CLOCK_QUESTIONS = 10
@@ -74,7 +75,8 @@ def _options(parser: Any) -> None:
         "--user", choices=sorted(KINDS), default="raw", help="user class (default: %(default)s)"
     )
     for name, default, text in _OPTIONS:
-        group.add_argument(name, default=default, help=text)
+        action = group.add_argument(name, default=default, help=text)
+        action.include_in_web_ui = name in _ON_PAGE
 
 
 @events.init.add_listener
@@ -84,21 +86,42 @@ def _start(environment: Any, runner: Any, **_: Any) -> None:
         _be_worker(environment, runner)
         return
     environment.user_classes[:] = [KINDS[options.user]]
-    if options.load:
-        load = plan.read(Path(options.load))
-    else:
-        url = environment.host or "http://127.0.0.1:8000"
-        load = plan.by_hand(url, options.scenario, options.model)
+    load = plan.read(Path(options.load)) if options.load else _by_hand(environment)
     if isinstance(runner, MasterRunner):
-        _be_master(runner, load, options)
+        change = _be_master(runner, load, options)
     else:
-        _open(environment, load, options.user, "local")
+        Session.load = load
+        _open(environment, options.user, "local")
+        change = partial(Session.change, place=0)
+    if not options.load:
+        # The page may have other values than the command line had, and names an address by now
+        environment.events.test_start.add_listener(lambda **_: change(_by_hand(environment)))
 
 
-def _be_master(runner: MasterRunner, load: Load, options: Any) -> None:
+def _by_hand(environment: Any) -> Load:
+    """The load of the options, as the command line or the page has them now."""
+    options, runner = environment.parsed_options, environment.runner
+    load = plan.by_hand(
+        environment.host or "http://127.0.0.1:8000",
+        options.scenario,
+        options.model,
+        rate=float(options.spawn_rate or 1),
+        workers=max(runner.worker_count, 1) if isinstance(runner, MasterRunner) else 1,
+    )
+    if load.problem:
+        _LOG.warning(f"{load.problem}; correct it on the page or in --host, or start the server")
+    return load
+
+
+def _be_master(runner: MasterRunner, load: Load, options: Any) -> Callable[[Load], None]:
+    """Returns what changes the load, for this process's workers too."""
     # Open until the process ends
     ticks = Path(options.ticks).open("ab", buffering=0) if options.ticks else None  # noqa: SIM115
     message = {"load": msgspec.json.encode(load), "user": options.user}
+
+    def change(other: Load) -> None:
+        message["load"] = msgspec.json.encode(msgspec.structs.replace(other, start=load.start))
+        runner.send_message(_LOAD, message)
 
     def answer(msg: Any, **_: Any) -> None:
         runner.send_message(_LOAD, message, msg.node_id)
@@ -116,6 +139,7 @@ def _be_master(runner: MasterRunner, load: Load, options: Any) -> None:
     if options.steer:
         report = Path(options.ticks).with_suffix(".workers")
         gevent.spawn(_watch, runner, load.workers, Path(options.steer), report)
+    return change
 
 
 def _watch(runner: MasterRunner, workers: int, file: Path, report: Path) -> None:
@@ -153,12 +177,16 @@ def _be_worker(environment: Any, runner: WorkerRunner) -> None:
     # 50 ms in which no other user runs.
     argument_parser.default_args_dict = cache(argument_parser.default_args_dict)
     argument_parser.default_args_dict()
-    clock = Clock(runner) if _REMOTE else None
+    clock, opening = Clock(runner) if _REMOTE else None, Event()
 
     def take_load(msg: Any, **_: Any) -> None:
-        load = msgspec.json.decode(msg.data["load"], type=Load)
-        name, user = str(runner.client_id), msg.data["user"]
-        gevent.spawn(_open, environment, load, user, name, runner, clock)
+        Session.load = msgspec.json.decode(msg.data["load"], type=Load)
+        if Session.ready.is_set():
+            Session.change(Session.load, max(runner.worker_index, 0))
+        elif not opening.is_set():
+            opening.set()
+            name, user = str(runner.client_id), msg.data["user"]
+            gevent.spawn(_open, environment, user, name, runner, clock)
 
     def take_steer(msg: Any, **_: Any) -> None:
         Session.steer = msgspec.json.decode(msg.data["steer"], type=Steer)
@@ -213,21 +241,20 @@ def _count_users(runner: WorkerRunner) -> dict[str, int]:
 
 def _open(
     environment: Any,
-    load: Load,
     user: str,
     name: str,
     runner: WorkerRunner | None = None,
     clock: Clock | None = None,
 ) -> None:
-    """Prepare for users, and start the tasks that run next to them."""
+    """Prepare for users of the session's load, and start the tasks that run next to them."""
     gc.disable()  # until all users are there: collections over thousands of them show as latency
     kind = KINDS[user]
     if kind is FastHttpUser:
         count_connections()
         if user != "fast-unmended":
             mend_keep_alive()
-    epoch = clock.epoch() if clock else load.start
-    Session.open(load, kind, name, max(runner.worker_index, 0) if runner else 0, epoch)
+    epoch = clock.epoch() if clock else Session.load.start
+    Session.open(Session.load, kind, name, max(runner.worker_index, 0) if runner else 0, epoch)
     environment.events.user_error.add_listener(_count_error)
     environment.events.spawning_complete.add_listener(_freeze)
     gevent.spawn(_report, environment, runner, clock)

@@ -5,6 +5,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,9 +14,14 @@ import pytest
 from halfcore import bundle, bundle_search
 from halfcore.__main__ import unwritable
 from halfcore.bundle import BundleError
+from halfcore.metrics.counters import Metrics, ModelMetrics
+from halfcore.models.loading import load
+from halfcore.models.served import Models
 from halfcore.settings.groups import Settings
 from support.bundles import write_bundle
 from support.client import app_client
+from support.limits import LIMITS
+from support.log import listen
 from support.serving import serving
 
 NOBODY = 65534
@@ -329,3 +335,28 @@ def test_a_closed_folder_of_one_model_costs_that_model(readable: Path) -> None:
     assert said.startswith("['good'] {'closed': '" + f"{readable}/closed: user ")
     assert "lost+found" not in said
     (readable / "closed").chmod(0o755)
+
+
+async def test_a_model_that_is_followed_makes_the_server_ready_when_it_is_loaded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A start that waits for a download is no error, and its end is in the log, once."""
+    models = Models(default="", metrics=Metrics())
+    models.expect("numbers")
+    listen(caplog)
+    models.report()
+    (waiting,) = caplog.records
+    assert waiting.levelname == "INFO"
+    assert waiting.getMessage() == (
+        "not ready yet: the default model numbers is followed and not loaded yet"
+    )
+    with ThreadPoolExecutor(1) as executor:
+        source = bundle.read(write_bundle(tmp_path, "numbers"))
+        model = load(source, metrics=ModelMetrics(), limits=LIMITS, executor=executor)
+        for _ in range(2):
+            models.put(model)
+            models.settle("numbers")
+    assert [record.getMessage() for record in caplog.records[1:]] == [
+        "POST /predict serves numbers: the only model",
+        "ready",
+    ]

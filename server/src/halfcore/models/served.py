@@ -80,6 +80,8 @@ class Models:
         self.default_name = default
         """The model of `/predict`, or empty; see `default_among`."""
         self.draining = False
+        self._waiting = False
+        """Reported as not ready; the log gets a line when that is over."""
         self._metrics = metrics
         self._refine = refine or _unchanged
 
@@ -171,6 +173,7 @@ class Models:
         """The registry was asked once for a model that was announced. It is served, or cannot be
         now, and this process no longer waits for it to be ready."""
         self._awaited.discard(name)
+        self._report_ready()
 
     def put(self, model: LoadedModel) -> LoadedModel | None:
         """Serve this model from the next request on; return the one that it replaces, which still
@@ -178,11 +181,12 @@ class Models:
         name = model.manifest.name
         replaced = self._models.get(name)
         self._models[name] = self._refine(model)
-        self.settle(name)
+        self._awaited.discard(name)
         self._choose_default()
         if replaced is not None:
             self._metrics.loaded.pop((name, replaced.manifest.version), None)
         self._metrics.loaded[name, model.manifest.version] = model.loaded_at.timestamp()
+        self._report_ready()
         return replaced
 
     def current(self, name: str) -> LoadedModel | None:
@@ -233,10 +237,17 @@ class Models:
         for reason in self.reasons:
             if self.ready:
                 logger.warning("%s", reason)
+            elif self._awaited:
+                logger.info("not ready yet: %s", reason)
             else:
                 logger.error("not ready: %s", reason)
         if self.ready:
             logger.info("ready")
+        self._waiting = not self.ready
+
+    def _report_ready(self) -> None:
+        if self._waiting and self.ready:
+            self.report()
 
     def begin_draining(self) -> None:
         """Report not ready from now on, so that no new requests are sent here."""

@@ -313,10 +313,13 @@ def test_an_example_is_trained_registered_and_exported_once(
 def test_a_wrong_word_is_answered_with_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
     """A command or an option that is like it."""
     for words, meant in (
-        (["exprt", "x"], "export"),
-        (["export", "x", "--gaterows", "1"], "--gate-rows"),
+        (["exprt", "x"], "; did you mean export?"),
+        (["export", "x", "--gaterows", "1"], "; did you mean --gate-rows?"),
+        (["--onec", "watch"], "; did you mean --once?"),
+        (["export", "x", "--heartbeat"], "unrecognized arguments: --heartbeat"),  # of watch
+        (["once"], "'watch', 'healthy', 'completion')"),
     ):
         with pytest.raises(SystemExit) as ended:
             main(words)
         assert ended.value.code == 2
-        assert capsys.readouterr().err.endswith(f"; did you mean {meant}?\n")
+        assert capsys.readouterr().err.endswith(f"{meant}\n")

@@ -67,11 +67,9 @@ def main() -> None:
     says = "write docs/benchmarks.md and its plots from stored runs"
     render.add_arguments(add_command(commands, "render", says))
     add_completion(commands)
-    asked, unknown = parser.parse_known_args()
+    asked, _ = parser.parse_known_args()
     if "words" in asked:
         asked.words = sys.argv[2:]  # with what was typed as a flag: `words.parse` explains
-    elif unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if asked.command == "completion":
         sys.stdout.write(f"{completion(parser, asked.shell)}\n")
         return

@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TypeVar
 
 P = TypeVar("P", bound=argparse.ArgumentParser)
 
+_MOST_LINES = 8
 _UNKNOWN = re.compile(r"unrecognized arguments: (\S+)|invalid choice: '([^']*)'")
 SHELLS = ("bash", "zsh", "fish")
 _HELP = "print the completion of a shell"
@@ -27,9 +28,27 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *arguments: object, **options: object) -> None:
         super().__init__(*arguments, **{"allow_abbrev": False} | options)  # type: ignore[arg-type]
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """A command refuses what it does not know itself: its usage and its words help, those of
+        the whole program do not. One of words (`tier=half-core`) explains them itself."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown and "words" not in known:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
+
+    def format_usage(self) -> str:
+        """Of some lines at most: above an error, a list of all options would hide it."""
+        usage = super().format_usage()
+        if usage.count("\n") > _MOST_LINES:
+            usage = f"usage: {self.prog} …; `{self.prog} --help` shows its arguments\n"
+        return usage
+
     def error(self, message: str) -> NoReturn:
         """Print how it is used and what is wrong, and exit with 2."""
-        super().error(message + _meant(message, _words(self)))
+        match = _UNKNOWN.search(message)
+        wrong, equals, value = ("" if match is None else match[1] or match[2]).partition("=")
+        known = _words(self, options=wrong.startswith("-"))
+        super().error(message + did_you_mean(wrong, known, f"{equals}{value}"))
 
 
 def add_command(commands: "argparse._SubParsersAction[P]", name: str, says: str) -> P:
@@ -44,23 +63,16 @@ def did_you_mean(wrong: str, known: Iterable[str], value: str = "") -> str:
     return f"; did you mean {found[0]}{value}?" if found else ""
 
 
-def _meant(message: str, known: list[str]) -> str:
-    match = _UNKNOWN.search(message)
-    wrong, equals, value = ("" if match is None else match[1] or match[2]).partition("=")
-    return did_you_mean(wrong, known, f"{equals}{value}")
-
-
-def _words(parser: argparse.ArgumentParser) -> list[str]:
-    """Its options and commands, and theirs."""
+def _words(parser: argparse.ArgumentParser, *, options: bool) -> list[str]:
+    """Its options, with those of its commands or with its choices."""
     words: list[str] = []
     for action in parser._actions:  # noqa: SLF001  argparse has no other way to its options
         words += action.option_strings
-        if isinstance(action.choices, dict):
-            words += action.choices
+        if not options:
+            words += map(str, action.choices or ())
+        elif isinstance(action.choices, dict):
             for command in action.choices.values():
-                words += _words(command)
-        elif action.choices is not None:
-            words += map(str, action.choices)
+                words += _words(command, options=True)
     return words
 
 

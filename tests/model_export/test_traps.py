@@ -18,8 +18,9 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     RandomForestRegressor,
 )
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from model_export.prove.prove import GateError
@@ -64,6 +65,35 @@ def test_trees_trained_on_nan_send_it_where_they_learned(
     assert [entry["nullable"] for entry in bundle.manifest["inputs"]] == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("function", "model"),
+    [
+        (np.log1p, RandomForestClassifier(20, random_state=0)),
+        (np.log, DecisionTreeClassifier(random_state=0)),
+        (np.sqrt, RandomForestRegressor(20, random_state=0)),
+        (np.log2, BaggingClassifier(DecisionTreeClassifier(), 5, random_state=0)),
+        (np.log, LogisticRegression()),
+    ],
+    ids=lambda value: getattr(value, "__name__", type(value).__name__),
+)
+def test_a_logarithm_of_a_negative_number_reaches_trees_as_nan(
+    function: Any, model: Any, save: Callable[..., Any], export: Callable[..., Any]
+) -> None:
+    """Trees trained on whole numbers answer for it, and the graph as they do; other estimators
+    refuse such rows, which the proof then leaves out."""
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame({"income": rng.lognormal(3, 1, 400), "age": rng.uniform(18, 90, 400)})
+    labels = (np.log(frame["income"]) + frame["age"] / 40 > 4.3).astype(int)
+    step = ColumnTransformer(
+        [("log", FunctionTransformer(function), ["income"])], remainder="passthrough"
+    )
+
+    bundle = export(save(make_pipeline(step, model).fit(frame, labels), frame))
+
+    assert bundle.manifest["parity"]["label_mismatches"] == 0
+    assert [entry["nullable"] for entry in bundle.manifest["inputs"]] == [False, False]
+
+
 def test_trees_that_merely_could_take_nan_get_no_nullable_column(
     save: Callable[..., Any], export: Callable[..., Any]
 ) -> None:
@@ -83,8 +113,6 @@ def test_a_column_whose_null_the_model_refuses_is_not_nullable(
 ) -> None:
     """required=False in the signature is no proof: where the registered model raises on null, null
     is not legal."""
-    from sklearn.linear_model import LogisticRegression
-
     frame, labels = with_gaps(np.random.default_rng(1))
     whole = frame.dropna()
     model = LogisticRegression().fit(whole, labels[whole.index])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from model_export.errors import TRAIN_AGAIN, ExportError, is_memory_error, plain
 from model_export.prove.distinct import Distinct
 from model_export.prove.function import predict
 from model_export.prove.neighbours import Neighbours
+from model_export.prove.refusals import Refusals
 from model_export.study.answers import is_constant
 from model_export.study.rows import to_model_input
 
@@ -32,8 +34,6 @@ Basis = Literal["probabilities", "decision", "threshold", "nothing"]
 _CLEAR = 1e-5
 """If the label follows the probabilities, the most probable class must be the label wherever it
 leads by more than this."""
-_FEWEST = 8
-"""Pieces of so few rows are not halved any further when the registered model raises on them."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ class Oracle:
         )
         self._index = pd.Index(np.asarray(answers.classes, dtype=object))
         self._neighbours = Neighbours(fetched.estimator)
+        self._refusals = Refusals()
         self._basis: Basis = "nothing"
         if threshold is not None:
             self._basis = "threshold"
@@ -114,16 +115,16 @@ class Oracle:
         prediction. These labels only guide the search for rows; `ask` asks for them again.
         """
         found = np.full(len(rows), -1, dtype=np.int64)
-        for start, label in self._pieces(rows, self._own_label):
-            found[start : start + len(label)] = label
+        for positions, label in self._pieces(rows, self._own_label):
+            found[positions] = label
         return found
 
     def leads(self, rows: Matrix) -> Floats:
         """float64[N]: by how much each label leads, in the unit of the scores it is chosen by; NaN
         where the model raises."""
         found = np.full(len(rows), np.nan)
-        for start, (lead, _) in self._pieces(rows, self._own_lead):
-            found[start : start + len(lead)] = lead
+        for positions, (lead, _) in self._pieces(rows, self._own_lead):
+            found[positions] = lead
         return found
 
     def judge_by_probabilities(self, rows: Matrix) -> None:
@@ -135,8 +136,8 @@ class Oracle:
         """
         if self._basis != "probabilities":
             return
-        for start, scores in self._pieces(rows, self._probabilities):
-            label = self.labels(rows[start : start + len(scores)])
+        for positions, scores in self._pieces(rows, self._probabilities):
+            label = self.labels(rows[positions])
             if ((scores.argmax(axis=1) != label) & (_lead(scores) > _CLEAR) & (label >= 0)).any():
                 self._basis = (
                     "decision"
@@ -210,24 +211,26 @@ class Oracle:
         done = 0
         for rows in sample.of(number):
             new = np.flatnonzero(distinct.first(rows))
-            for start, part in self._pieces(
+            pieces = self._pieces(
                 rows[new], self._answer, refusals=group.may_be_refused, name=group.name
-            ):
+            )
+            if pieces:
+                positions, part = _joined(pieces)
                 parts.append(part)
-                flags[done + new[start : start + len(part.margin)]] = True
+                flags[done + new[positions]] = True
             done += len(rows)
             advance(len(rows))
         return None if flags.all() else flags
 
     def _pieces(
         self, rows: Matrix, ask: Callable[[Any], Any], *, refusals: bool = True, name: str = ""
-    ) -> list[tuple[int, Any]]:
-        """The start and the answers of each answered piece of the rows. Where the model raises, the
-        rows are asked in halves, and the smallest failing pieces are left out."""
+    ) -> list[tuple[Ints, Any]]:
+        """The positions and the answers of each answered piece of the rows: usually all rows are
+        one piece. Rows on which the model raises are left out."""
         if not len(rows):
             return []
         try:
-            return [(0, self._asked(rows, ask))]
+            return [(np.arange(len(rows)), self._asked(rows, ask))]
         except ExportError:
             raise
         except Exception as error:  # the estimator may raise anything
@@ -238,12 +241,7 @@ class Oracle:
                     f"the registered model fails on the rows {name!r}{plain(error, 300)}: "
                     f"{self._way_out(error)}"
                 ) from error
-            if len(rows) <= _FEWEST:
-                return []
-        middle = len(rows) // 2
-        return self._pieces(rows[:middle], ask) + [
-            (start + middle, part) for start, part in self._pieces(rows[middle:], ask)
-        ]
+        return self._refusals.pieces(rows, partial(self._asked, ask=ask))
 
     def _way_out(self, error: Exception) -> str:
         """What to do if the model fails. One of another scikit-learn may lack attributes that the
@@ -358,6 +356,18 @@ class AnswersOfRows:
     """Of decisions; empty if the margin is one of probabilities."""
     tied: Flags = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
     """As in `Truth`; empty if there are no neighbours."""
+
+
+def _joined(pieces: list[tuple[Ints, AnswersOfRows]]) -> tuple[Ints, AnswersOfRows]:
+    """The answers of all pieces, by position."""
+    positions = np.concatenate([where for where, _ in pieces])
+    order = np.argsort(positions)
+
+    def column(name: str) -> Any:
+        values = np.concatenate([getattr(part, name) for _, part in pieces])
+        return values[order] if len(values) else values
+
+    return positions[order], AnswersOfRows(*map(column, AnswersOfRows.__slots__))
 
 
 def _scale(magnitude: Floats) -> float:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model_export.study.arrays import Flags, Matrix
+from model_export.study.arrays import Flags, Matrix, Values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -174,7 +174,7 @@ class RowSampler:
 
     def jittered(self, rng: Generator, rows: int) -> Matrix:
         """Rows of the data, each number moved by up to 1 % of its column's range (an integer by up
-        to 2)."""
+        to 2), and not out of it: a model of logarithms may raise on a number below all others."""
         drawn = self.bootstrap(rng, rows)
         for i, column in enumerate(self.schema.columns):
             if column.kind == "number":
@@ -183,6 +183,8 @@ class RowSampler:
                 )
             elif column.kind == "integer":
                 drawn[:, i] += rng.integers(-2, 3, rows)
+            if column.is_numeric:
+                drawn[:, i] = _inside(drawn[:, i], self.data[:, i])
         return self.legal(drawn)
 
     def shuffled(self, rng: Generator, rows: int) -> Matrix:
@@ -209,6 +211,18 @@ class RowSampler:
             if not column.is_numeric:
                 rows[:, i] = rng.integers(column.choices, size=len(rows))
         return rows
+
+
+def _inside(drawn: Values, data: Values) -> Values:
+    """The numbers, reflected at the ends of the data's range if they lie beyond; as they are if the
+    data has no range."""
+    known = data[~np.isnan(data)]
+    if not len(known) or known.min() == known.max():
+        return drawn
+    low, high = known.min(), known.max()
+    reflected = high - np.abs(high - low - np.abs(drawn - low))
+    inside: Values = np.clip(reflected, low, high)
+    return inside
 
 
 def _exact_bounds(column: Column) -> tuple[float, float]:

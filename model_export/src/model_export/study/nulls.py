@@ -13,13 +13,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import special
 from sklearn.impute import KNNImputer, MissingIndicator, SimpleImputer
 from sklearn.impute._iterative import IterativeImputer  # the public name needs a switch
+from sklearn.preprocessing import FunctionTransformer
 
 from model_export.study.arrays import Matrix
 from model_export.study.rows import columns_of, null_of, to_model_input
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pandas as pd
 
     from model_export.registry.client import FetchedModel
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
 
 
 _IMPUTERS = (IterativeImputer, KNNImputer, MissingIndicator, SimpleImputer)
+_PARTIAL = (np.log, np.log10, np.log1p, np.log2, np.sqrt, special.logit)
+"""Functions that make NaN of some numbers."""
 _MOST_VALUES = 2_000_000
 """Most values in the rows that are asked at once."""
 
@@ -73,8 +79,27 @@ def _imputed_in(branch: Branch) -> set[int]:
 
 
 def reach_the_estimator(schema: Schema, anatomy: Anatomy) -> bool:
-    """Whether a null of the row may be one of the estimator's features: no imputer is between."""
-    return any(schema.columns[i].nullable for i in _not_imputed(anatomy))
+    """Whether one of the estimator's features may be NaN: a null of the row with no imputer
+    between, or what a step makes of a number, as a logarithm of a negative one."""
+    return any(schema.columns[i].nullable for i in _not_imputed(anatomy)) or any(
+        isinstance(step, FunctionTransformer) and step.func in _PARTIAL
+        for _, step in _steps(anatomy)
+    )
+
+
+def _steps(anatomy: Anatomy) -> Iterator[Step]:
+    """All steps before the estimators."""
+    yield from anatomy.steps
+    for branch in anatomy.branches:
+        yield from _steps_in(branch)
+    for member in anatomy.members:
+        yield from _steps(member)
+
+
+def _steps_in(branch: Branch) -> Iterator[Step]:
+    yield from branch.encode + branch.steps
+    for part in branch.parts:
+        yield from _steps_in(part)
 
 
 def _not_imputed(anatomy: Anatomy) -> set[int]:

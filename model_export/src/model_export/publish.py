@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from model_export.bundle.sign import SIGNATURE_FILE
 from model_export.bundle.write import MANIFEST_FILE, MODEL_FILE
@@ -154,11 +155,16 @@ def withdraw(client: MlflowClient, name: str, version: str) -> None:
 def _read_back(
     client: MlflowClient, name: str, version: str, run_id: str, folder: str
 ) -> tuple[str | None, str, int | None]:
-    """The digest in the tag, the digest of the uploaded manifest, and the size of the graph."""
-    sizes = {entry.path: entry.file_size for entry in client.list_artifacts(run_id, folder)}
+    """The digest in the tag, the digest of the uploaded manifest, and the size of the graph.
+
+    Asks the run's artifact store: MLflow's client would also look for the run's logged models,
+    which a server before MLflow 3 does not know.
+    """
+    store = get_artifact_repository(client.get_run(run_id).info.artifact_uri)
+    sizes = {entry.path: entry.file_size for entry in store.list_artifacts(folder)}
     with tempfile.TemporaryDirectory() as here:
         manifest = Path(
-            client.download_artifacts(run_id, f"{folder}/{MANIFEST_FILE}", here)
+            store.download_artifacts(f"{folder}/{MANIFEST_FILE}", here)  # type: ignore[no-untyped-call]
         ).read_bytes()
     tagged = client.get_model_version(name, version).tags.get(TAG_MANIFEST)
     return tagged, hashlib.sha256(manifest).hexdigest(), sizes.get(f"{folder}/{MODEL_FILE}")

@@ -107,6 +107,19 @@ def test_an_upload_that_breaks_off_leaves_no_verdict(
     assert registry.tags("broken-off", version)["halfcore.export"] == "passed"
 
 
+def test_a_registry_before_mlflow_3_gets_bundles_too(
+    between: Relay, registry: Registry, bundle: Path
+) -> None:
+    """It has no logged models: a client that asked for them would upload the bundle, fail, and
+    export the version again and again."""
+    version = registry.create_version("before-three")
+    between.cut_at = b"logged-models"
+
+    publish(bundle, "before-three", version)
+
+    assert registry.tags("before-three", version)["halfcore.export"] == "passed"
+
+
 def test_a_refusal_is_one_line_and_takes_a_former_bundle_away(
     between: Relay, registry: Registry, bundle: Path
 ) -> None:
@@ -182,9 +195,10 @@ def test_targets_stand_for_versions(between: Relay, registry: Registry) -> None:
     registry.set_stage("target-one", "2", "Production")
 
     def found(*uris: str) -> list[str]:
+        versions, without = find(MlflowClient(), [parse(uri) for uri in uris])
         return [
-            f"{version.name}/{version.version}"
-            for version in find(MlflowClient(), [parse(uri) for uri in uris])
+            *(f"{version.name}/{version.version}" for version in versions),
+            *(f"none: {target}" for target in without),
         ]
 
     assert found("models:/target-one@champion") == ["target-one/1"]
@@ -194,4 +208,8 @@ def test_targets_stand_for_versions(between: Relay, registry: Registry) -> None:
         "target-one/1",
         "target-two/1",
     ]
-    assert found("models:/target-one@nobody", "models:/nothing", "models:/target-two/Staging") == []
+    assert found("models:/target-one@nobody", "models:/nothing", "models:/target-two/Staging") == [
+        "none: models:/target-one@nobody",
+        "none: models:/nothing",
+        "none: models:/target-two/Staging",
+    ]

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from model_export.watch.heartbeat import Heartbeat
     from model_export.watch.run import Outcome
     from model_export.watch.settings import WatchSettings
+    from model_export.watch.targets import Target
 
 logger = logging.getLogger("model_export.watch")
 _LINE_CHARACTERS = 300
@@ -61,6 +62,8 @@ class Watch:
         """Failures in a row, by version; those of MLflow itself under the key ""."""
         self._not_before: dict[str, float] = {}
         self._retried: set[str] = set()
+        self._without: list[Target] = []
+        """Targets that name no version; said once."""
 
     def run(self) -> bool:
         """Look repeatedly, or once; returns True if everything that was due has a verdict."""
@@ -74,14 +77,17 @@ class Watch:
         """Export what is due; True if everything that was due has a verdict."""
         self._heartbeat.beat("looking")
         try:
-            versions = [
-                version for version in find(self._client, self._targets) if self._is_due(version)
-            ]
+            found, without = find(self._client, self._targets)
+            versions = [version for version in found if self._is_due(version)]
         except Exception as error:  # noqa: BLE001 - the watch survives any error and looks again
             _trace(error)
             self._note_failure("", f"MLflow does not answer: {sentence(error)}")
             return False
         self._failures.pop("", None)
+        for target in without:
+            if target not in self._without:
+                logger.info("%s names no version yet: register one, or correct the name", target)
+        self._without = without
         settled = [self._settle(version) for version in versions]  # all, even if one fails
         return all(settled)
 

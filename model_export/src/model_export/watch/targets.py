@@ -32,6 +32,11 @@ class Target:
     rest: str | None
     """A stage, a version's number, or `latest`."""
 
+    def __str__(self) -> str:
+        """As it was given."""
+        reference = f"@{self.alias}" if self.alias else f"/{self.rest}" if self.rest else ""
+        return f"models:/{self.name}{reference}"
+
 
 def parse(uri: str) -> Target:
     """Read one URI.
@@ -48,19 +53,28 @@ def parse(uri: str) -> Target:
     return Target(**matched.groupdict())
 
 
-def find(client: MlflowClient, targets: Sequence[Target]) -> list[ModelVersion]:
+def find(
+    client: MlflowClient, targets: Sequence[Target]
+) -> tuple[list[ModelVersion], list[Target]]:
     """The versions that the targets name at the moment, each once, in the order of the targets; of
-    one model the newest first.
+    one model the newest first. And the targets that name none.
 
     Raises:
         MlflowException: MLflow did not answer.
     """
     found: dict[tuple[str, str], ModelVersion] = {}
+    without = []
     for target in targets:
-        for name in _names(client, target.name):
-            for version in _versions(client, name, target):
-                found.setdefault((version.name, str(version.version)), version)
-    return [version for version in found.values() if version.status == "READY"]
+        named = [
+            version
+            for name in _names(client, target.name)
+            for version in _versions(client, name, target)
+        ]
+        for version in named:
+            found.setdefault((version.name, str(version.version)), version)
+        if not named:
+            without.append(target)
+    return [version for version in found.values() if version.status == "READY"], without
 
 
 def _names(client: MlflowClient, pattern: str) -> Iterator[str]:

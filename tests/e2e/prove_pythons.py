@@ -98,11 +98,11 @@ def main() -> int:
         folder = Path(name)
         plan = Plan(built(folder / "wheels"), folder, locked(folder) if short else None)
         checks = [wheels_of(version, plan) for version in (versions[-1:] if short else versions)]
-        for version in versions:
-            if version in chosen:
-                checks.append(tried(version, str(found[version]), plan))
-            elif not found[version]:
-                console.print(f"Python {version} is skipped: it is not installed on this machine")
+        checks += [tried(version, str(found[version]), plan) for version in chosen]
+        for version in (version for version in versions if not found[version]):
+            console.print(f"Python {version} is not installed on this machine: it is not tried")
+            if chosen:
+                checks.append(typed_for(version, plan.folder / chosen[-1]))
     title = "the packages on every Python"
     return conclude(begun, "pythons", title, checks, {"interpreters": found}, console=console)
 
@@ -215,11 +215,23 @@ def installed(package: str, python: str, folder: Path, plan: Plan) -> Path:
     return environment / "bin"
 
 
-def checked_types(package: str, bin_: Path, folder: Path) -> None:
+def typed_for(version: str, folder: Path) -> Check:
+    """The types as a Python reads them that is not here, in the environments of another one."""
+    name, allowed = f"{version}: types", "accepted"
+    try:
+        for package, (environment, _) in PACKAGES.items():
+            bin_ = folder / environment / "bin"
+            checked_types(package, bin_, folder, "--python-version", version)
+    except Failed as error:
+        return Check(name, str(error)[-600:], allowed, False)
+    return Check(name, f"accepted, in the environments of {folder.name}", allowed, True)
+
+
+def checked_types(package: str, bin_: Path, folder: Path, *flags: str) -> None:
     """mypy accepts a user's file."""
     file = folder / f"user_of_{package}.py"
     file.write_text(USERS[package])
-    run(bin_ / "mypy", "--strict", "--cache-dir", os.devnull, file, folder=folder)
+    run(bin_ / "mypy", "--strict", *flags, "--cache-dir", os.devnull, file, folder=folder)
 
 
 def exported(bin_: Path, folder: Path) -> str:

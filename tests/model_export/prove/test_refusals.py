@@ -55,6 +55,22 @@ def test_the_rows_that_the_model_raises_on_are_found_with_few_calls(kind: str) -
     assert calls < 8 * ROWS / 6
 
 
+def test_a_batch_of_invalid_rows_does_not_take_the_next_one_out_of_the_proof() -> None:
+    """The first batch teaches that every row raises; of the next one, a tenth does."""
+    refusals, rows = Refusals(), np.abs(draw(0))
+    rows[:, 1] = np.random.default_rng(0).permutation(np.linspace(-1, 9, ROWS))
+
+    def ask(some: Any) -> Any:
+        if (some[:, 1] < 0).any():
+            raise ValueError("negative")
+        return some
+
+    assert refusals.pieces(-rows[rows[:, 1] > 0][: ROWS // 2], ask) == []
+    for share in (0.4, 0.97):  # pieces of eight with no invalid row; then what was learned helps
+        answered = sum(len(positions) for positions, _ in refusals.pieces(rows, ask))
+        assert answered >= share * (rows[:, 1] >= 0).sum()
+
+
 @pytest.mark.parametrize("error", [ExportError("no"), MemoryError()])
 def test_other_errors_are_not_taken_for_a_refused_row(error: Exception) -> None:
     """They end the export."""

@@ -216,7 +216,8 @@ def by_hand(url: str, scenario: str, model: str, *, rate: float = 500, workers: 
 
 
 def _path(model: str) -> str:
-    """The default model's path exists in every server that is compared."""
+    """Where a model's rows are sent. `/predict` exists in every server that is compared, but only
+    the default model is expected behind it."""
     return "/predict" if model == _BY_HAND else f"/models/{model}/predict"
 
 

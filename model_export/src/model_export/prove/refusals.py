@@ -1,8 +1,8 @@
 """Which rows the registered model raises on, learned from the rows that it was asked for.
 
-It raises on a whole batch if one row is wrong for it, such as a negative one for a logarithm.
-Batches are then asked in halves, and if the wrong rows lie anywhere among 100,000, that are tens of
-thousands of calls. Rows that are alike put together need some hundreds.
+It raises on a whole batch if one row is invalid for it, such as a negative number for a logarithm.
+Batches are then asked in halves. That takes tens of thousands of calls if the invalid rows are
+spread over 100,000; sorted by a decision tree that predicts them, it takes some thousands.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 _FEWEST = 8
 """Pieces of so few rows are not halved any further when the model raises on them."""
 _ALIKE = 64
-"""The same, if all rows of the piece are expected to be refused."""
+"""The same, if all rows of the piece are expected to be refused, and one of them alone is."""
 _TAUGHT = 256
-"""Rows of a batch that are asked one by one to learn from."""
+"""Rows of a batch that are asked one by one, to train the tree."""
 _MOST_VALUES = 1_000_000
-"""Of all rows that were learned from."""
+"""Of all rows that the tree is trained on."""
 _WRONG = 0.005
-"""Share of wrong expectations above which a batch is learned from, too."""
+"""Share of wrong predictions above which the tree is trained on rows of that batch, too."""
 _LARGEST = 1e30
 """Of the numbers that the tree reads: their sum must fit into float32."""
 
@@ -53,12 +53,8 @@ class Refusals:
         if self._tree is None:
             self._learn(rows, ask)
         expected = self._expected(rows)
-        order = np.argsort(expected, kind="stable")
-        found = _halved(rows, order, expected == 1.0, ask)
-        raised = np.ones(len(rows), dtype=np.bool_)
-        for positions, _ in found:
-            raised[positions] = False
-        if np.mean(raised != (expected > 0.5)) > _WRONG:
+        found = _halved(rows, np.argsort(expected, kind="stable"), expected == 1.0, ask)
+        if np.mean(_raised(len(rows), found) != (expected > 0.5)) > _WRONG:
             self._learn(rows, ask)
         return found
 
@@ -68,11 +64,11 @@ class Refusals:
         if len(rows) < 2 * _TAUGHT or (known + _TAUGHT) * rows.shape[1] > _MOST_VALUES:
             return
         some = rows[np.linspace(0, len(rows) - 1, _TAUGHT).astype(np.int64)]
-        raised = np.ones(len(some), dtype=np.bool_)
-        for positions, _ in _halved(some, np.arange(len(some)), raised, ask, fewest=1, alike=1):
-            raised[positions] = False
+        unsure = np.zeros(len(some), dtype=np.bool_)
         self._rows.append(_readable(some))
-        self._raised.append(raised)
+        self._raised.append(
+            _raised(len(some), _halved(some, np.arange(len(some)), unsure, ask, fewest=1))
+        )
         everything = np.concatenate(self._raised)
         if everything.any():
             self._tree = DecisionTreeClassifier(random_state=0)
@@ -93,7 +89,6 @@ def _halved(
     ask: Callable[[Matrix], Any],
     *,
     fewest: int = _FEWEST,
-    alike: int = _ALIKE,
 ) -> list[tuple[Ints, Any]]:
     """Ask the rows in this order, in halves where the model raises."""
     try:
@@ -104,16 +99,29 @@ def _halved(
         if is_memory_error(error):
             raise
     expected = sure[order]
-    if len(order) <= (alike if expected.all() else fewest):
+    if len(order) <= fewest:
         return []
+    if len(order) <= _ALIKE and expected.all():
+        one = order[len(order) // 2 :][:1]
+        if not _halved(rows, one, sure, ask):
+            return []
+        sure, expected = np.zeros_like(sure), np.zeros_like(expected)  # the tree was wrong
     middle = len(order) // 2 if expected.all() else len(order) - int(expected.sum())
     if middle in (0, len(order)):
         middle = len(order) // 2
     return [
         piece
         for part in (order[:middle], order[middle:])
-        for piece in _halved(rows, part, sure, ask, fewest=fewest, alike=alike)
+        for piece in _halved(rows, part, sure, ask, fewest=fewest)
     ]
+
+
+def _raised(size: int, found: list[tuple[Ints, Any]]) -> Flags:
+    """Which rows are in no answered piece."""
+    raised = np.ones(size, dtype=np.bool_)
+    for positions, _ in found:
+        raised[positions] = False
+    return raised
 
 
 def _readable(rows: Matrix) -> Matrix:

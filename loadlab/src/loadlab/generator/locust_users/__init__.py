@@ -63,7 +63,7 @@ class Session:
 
     @classmethod
     def change(cls, load: Load, place: int) -> None:
-        """Another load, between two tests: the person at Locust's page has changed a field."""
+        """Replace the load between two tests: a field of Locust's page was changed."""
         cls.load, cls.pool = load, Pool(load, place, heads=cls.kind is RawHttpUser)
 
 

@@ -94,7 +94,7 @@ def _start(environment: Any, runner: Any, **_: Any) -> None:
         _open(environment, options.user, "local")
         change = partial(Session.change, place=0)
     if not options.load:
-        # The page may have other values than the command line had, and names an address by now
+        # Somebody may have changed the fields of the page, and the host's name may resolve by now.
         environment.events.test_start.add_listener(lambda **_: change(_by_hand(environment)))
 
 

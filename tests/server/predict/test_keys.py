@@ -84,6 +84,24 @@ def test_a_rate_allows_a_second_of_requests_at_once_and_then_so_many_a_second() 
     assert [rate.take() for _ in range(5)] == [0, 0, 0, 0, 0.25]
 
 
+@pytest.mark.parametrize("per_second", [3.0, 7.0, 49.0, 999.0])
+def test_rounding_takes_no_request_from_a_rate(per_second: float) -> None:
+    """Thirds of a second cannot be added exactly, least of all after months of uptime."""
+    now = [12_345_678.9]
+    rate = keys.Rate(per_second, lambda: now[0])
+
+    waits = [rate.take() for _ in range(int(per_second) + 1)]
+    taken = 0
+    for step in range(1, 11):
+        now[0] = 12_345_678.9 + step
+        while rate.take() == 0:
+            taken += 1
+
+    assert waits[:-1] == [0] * int(per_second)
+    assert waits[-1] == pytest.approx(1 / per_second, rel=0.01)
+    assert taken == 10 * per_second
+
+
 def test_a_slow_rate_allows_one_request_at_once() -> None:
     """One every ten seconds is not none."""
     now = [100.0]

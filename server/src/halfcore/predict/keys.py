@@ -43,19 +43,25 @@ class KeysError(ValueError):
 
 class Rate:
     """How many requests a key may send: a token bucket that holds one second's requests, and at
-    least one.
+    least one. Kept as one number, the time at which the bucket is full again (the generic cell
+    rate algorithm of ITU-T I.371), because each request pays for the arithmetic.
 
     Args:
         per_second: requests.
         clock: seconds.
     """
 
+    __slots__ = ("_clock", "_full_at", "_limit_s", "_lock", "_most_s", "_token_s", "per_second")
+
     def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.per_second = per_second
-        self._most = max(1.0, per_second)
-        self._tokens = self._most
+        self._token_s = 1 / per_second
+        # How far from full a bucket may be that still holds a token; as the sums are rounded, the
+        # hundredth part of a token may be missing
+        self._most_s = max(0.0, 1 - self._token_s)
+        self._limit_s = self._most_s + self._token_s / 100
+        self._full_at = -math.inf
         self._clock = clock
-        self._at = clock()
         # Granian's thread and the event loop both take tokens
         self._lock = threading.Lock()
 
@@ -64,11 +70,13 @@ class Rate:
         taken."""
         with self._lock:
             now = self._clock()
-            self._tokens = min(self._most, self._tokens + (now - self._at) * self.per_second)
-            self._at = now
-            if self._tokens < 1.0:
-                return (1.0 - self._tokens) / self.per_second
-            self._tokens -= 1.0
+            full_at = self._full_at
+            if full_at <= now:
+                self._full_at = now + self._token_s
+                return 0.0
+            if full_at - now > self._limit_s:
+                return full_at - now - self._most_s
+            self._full_at = full_at + self._token_s
             return 0.0
 
 

@@ -36,6 +36,29 @@ MIXED_DECODER = Decoder(schema_of(MIXED), max_rows=MOST_ROWS)
 PACKED = np.array([1, 4000.5, 3, 1, 1, 1], "<f4").tobytes()
 
 
+def test_rows_packed_together_are_those_packed_one_by_one() -> None:
+    """Of every kind of column, with null, unknown categories, and ignored values at the end."""
+    schema = schema_of(
+        [
+            {"name": "a", "kind": "number", "nullable": True, "example": None},
+            {"name": "b", "kind": "integer", "nullable": False, "example": None},
+            {"name": "c", "kind": "boolean", "nullable": True, "example": None},
+            {"name": "d", "kind": "category", "nullable": True, "example": None}
+            | {"categories": ["x", "y"], "accepts_unknown": True},
+            {"name": "e", "kind": "category", "nullable": False, "example": None}
+            | {"categories": [1, 2]},
+        ]
+    )
+    rows = [(0.1, 7, True, "x", 2), (None, -7, None, None, 1), (1e38, 0, False, "?", 1)]
+
+    assert schema.pack_rows(rows) == b"".join(map(schema.pack, rows))
+    assert schema.pack_rows([]) == b""
+    with pytest.raises(KeyError):
+        schema.pack_rows([*rows, (0.0, 0, True, "x", 3)])
+    with pytest.raises(OverflowError):
+        schema.pack_rows([*rows, (1e39, 0, True, "x", 1)])
+
+
 # -- the two ways agree ----------------------------------------------------------------------------
 
 NAMES = st.sampled_from(

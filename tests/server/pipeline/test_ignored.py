@@ -11,6 +11,7 @@ import pytest
 from halfcore.bundle import Ignored, Input
 from halfcore.pipeline.decode import Decoder
 from halfcore.pipeline.schema import Rule, Schema
+from halfcore.predict.protocols import mlflow
 from halfcore.problem import Problem
 from support.bodies import RIGHT, VECTOR
 from support.bundles import MIXED
@@ -203,3 +204,18 @@ def test_a_name_that_must_be_escaped_cannot_be_sent_twice(name: str) -> None:
         None,
     )
     assert outcome(kind, json.dumps(record | {"______1": 1})) == ("unknown_column", "$.______1")
+
+
+def test_vectors_and_records_of_one_request_are_packed_alike() -> None:
+    """MLflow's instances may be both; only records have ignored columns, so their lengths
+    differ."""
+    columns = [msgspec.convert(column, Input) for column in MIXED]
+    ignored = [Ignored(name=name, type="string") for name in IGNORED]
+    read = mlflow.Decoder(Schema(columns, "float32", None, ignored))
+    record, vector = RIGHT | dict.fromkeys(IGNORED, 1), VECTOR
+
+    call = read.usual(json.dumps({"instances": [record, vector]}).encode(), max_rows=9)
+
+    assert call is not None
+    assert call.rows.size == 2
+    assert call.rows.payload == decoder().decode(json.dumps(RIGHT).encode()).payload * 2

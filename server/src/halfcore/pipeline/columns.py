@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from halfcore.bundle import Input
-from halfcore.pipeline.schema import Schema, is_possible_category
+from halfcore.pipeline.codes import is_possible_category
+from halfcore.pipeline.schema import Schema
 from halfcore.problem import beginning, listed
 
 _SURELY_FITS = 3.4e38

@@ -187,16 +187,16 @@ class Decoder:
         """Parsed rows as bytes, their number, and how many quotes a body has for them."""
         quotes = 0
         if not vectors:
-            rows = [msgspec.structs.astuple(record) for record in rows]
+            rows = list(map(msgspec.structs.astuple, rows))
             quotes = self._key_quotes * len(rows)
             if self._defaults:
                 filled = [self._fill(values) for values in rows]
                 rows, quotes = [values for values, _ in filled], sum(quotes for _, quotes in filled)
             if self._schema.ignored:
                 quotes += sum(map(self._schema.ignored_quotes, rows))
-        payload = b"".join([self._schema.pack(values) for values in rows])
-        if self._text_columns:
-            quotes += sum(map(self._text_quotes, rows))
+        payload = self._schema.pack_rows(rows)
+        for i in self._text_columns:
+            quotes += 2 * (len(rows) - [values[i] for values in rows].count(None))
         return payload, len(rows), quotes
 
     def _right_row(self, row: bytes) -> bytes | None:

@@ -193,22 +193,23 @@ class Decoder:
                 rows = rows.data
             if not 1 <= len(rows) <= max_rows:
                 return None
-            payload = b"".join([self._pack(row) for row in rows])
+            payload = self._schema.pack_rows([self._values(row) for row in rows])
         except REFUSED:
             return None
         return Call(Rows(payload, len(rows), many=True), _wanted(params))
 
-    def _pack(self, row: Any) -> bytes:
+    def _values(self, row: Any) -> tuple[Any, ...]:
+        """A row's values in the schema's order."""
         if isinstance(row, tuple):
-            return self._schema.pack(row)
-        values = msgspec.structs.astuple(row)
+            return row
+        values = msgspec.structs.astuple(row)[: len(self._names)]
         defaults = self._schema.defaults
         if defaults:
             values = tuple(
                 defaults[i] if value is UNSET and i in defaults else value
                 for i, value in enumerate(values)
             )
-        return self._schema.pack(values)
+        return values
 
     def rows(self, table: Columns, *, max_rows: int) -> Generator[None, None, Rows]:
         """Pack a table; raises `Problem`."""
@@ -224,7 +225,7 @@ class Decoder:
     def _quick(self, rows: list[Any]) -> bytes | None:
         """Pack rows that need no conversion; None for any others."""
         try:
-            return b"".join(map(self._schema.pack, msgspec.convert(rows, self._row_list)))
+            return self._schema.pack_rows(msgspec.convert(rows, self._row_list))
         except REFUSED:
             return None
 

@@ -18,7 +18,7 @@ import pytest
 
 from loadlab.generator import exchange
 from loadlab.generator.epoll import Outcome, Plan, carry_out, check
-from loadlab.generator.http import Client, Failed, Question, parse, post
+from loadlab.generator.http import Client, Failed, Question, meaning, parse, post
 from loadlab.generator.plan import PlanError
 from support.misbehaving import RIGHT, Faults, misbehaving
 
@@ -385,3 +385,16 @@ def test_the_command_says_what_is_wrong_with_a_plan():
         done.stderr
         == "loadlab.generator.epoll: host 192.0.2.1: load goes to loopback addresses only\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [
+        ("connect", "no connection: refused, or not accepted in time"),
+        ("status_404", "status 404, expected 200"),
+        ("host 'x' is wrong", "host 'x' is wrong"),
+    ],
+)
+def test_a_failure_is_shown_as_a_sentence(kind: str, shown: str) -> None:
+    """On Locust's page; a reason that is one already stays as it is."""
+    assert meaning(kind) == shown

@@ -28,6 +28,22 @@ class Failed(Exception):
     `wrong_body` (not one HTTP answer) or `wrong_prediction`."""
 
 
+_MEANINGS = {
+    "connect": "no connection: refused, or not accepted in time",
+    "reset": "the connection was closed before the answer was complete",
+    "timeout": "no answer in time",
+    "wrong_body": "what was received is not one HTTP answer",
+    "wrong_prediction": "status 200, but another prediction than the model's",
+}
+
+
+def meaning(kind: str) -> str:
+    """What a kind of `Failed` means, for Locust's page; any other text stays as it is."""
+    if kind.startswith("status_"):
+        return f"status {kind.removeprefix('status_')}, expected 200"
+    return _MEANINGS.get(kind, kind)
+
+
 class Answer(NamedTuple):
     """A whole answer."""
 

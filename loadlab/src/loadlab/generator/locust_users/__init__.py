@@ -24,6 +24,7 @@ from loadlab.generator.http import (
     authority,
     connect,
     is_right,
+    meaning,
 )
 from loadlab.generator.ledger import Ledger
 from loadlab.generator.plan import Load, Pool, Steer
@@ -202,12 +203,14 @@ class ClientUser(ThinkingUser):
             catch_response=True,
             **self.more,
         ) as answer:
+            kind = ""
             if answer.status_code != 200:
-                answer.failure(f"status {answer.status_code}")
-                raise Failed(f"status_{answer.status_code}" if answer.status_code else "reset")
-            if question.right and not is_right(answer.content or b"", question.right):
-                answer.failure("wrong prediction")
-                raise Failed("wrong_prediction")
+                kind = f"status_{answer.status_code}" if answer.status_code else "reset"
+            elif question.right and not is_right(answer.content or b"", question.right):
+                kind = "wrong_prediction"
+            if kind:
+                answer.failure(meaning(kind))
+                raise Failed(kind)
 
 
 class FastHttpUser(ClientUser, LocustFastHttpUser):

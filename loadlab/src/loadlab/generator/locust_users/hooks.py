@@ -25,6 +25,7 @@ from locust import argument_parser, events
 from locust.runners import MasterRunner, WorkerRunner
 
 from loadlab.generator import plan
+from loadlab.generator.http import meaning
 from loadlab.generator.ledger import Host, Tick
 from loadlab.generator.locust_users import (
     FastHttpUser,
@@ -279,7 +280,7 @@ def _add_to_locust(stats: Any, tick: Tick) -> None:
     for value_us, count in merge([tick.response, tick.failed]).items():
         times[value_us // 1000] += count
     for kind in Counter(tick.failures).elements():
-        stats.log_error(_METHOD, _NAME, kind)
+        stats.log_error(_METHOD, _NAME, meaning(kind))
     if not times:
         return
     now = time.time()

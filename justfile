@@ -319,6 +319,7 @@ bench *flags:
     #!/usr/bin/env bash
     set -euo pipefail
     case " $* " in *" --help "* | *" -h "*) exec uv run loadlab bench --help ;; esac # before anything is trained
+    uv run loadlab bench --dry-run "$@" > /dev/null # a wrong option, too
     uv run model-export examples bench
     source loadlab/signals.sh
     passing uv run loadlab bench "$@"
@@ -342,6 +343,7 @@ bench-protocols *flags:
     #!/usr/bin/env bash
     set -euo pipefail
     case " $* " in *" --help "* | *" -h "*) exec uv run loadlab protocols --help ;; esac # before anything is trained
+    uv run loadlab protocols --dry-run "$@" > /dev/null # a wrong option, too
     PYTHONPATH=tests uv run python -m support.protocol_models .halfcore/protocols
     source loadlab/signals.sh
     passing uv run loadlab protocols "$@"
@@ -353,6 +355,7 @@ peers *flags:
     #!/usr/bin/env bash
     set -euo pipefail
     case " $* " in *" --help "* | *" -h "*) exec uv run loadlab peers --help ;; esac # before anything is trained
+    uv run loadlab peers --dry-run "$@" > /dev/null # a wrong option, too
     uv run model-export examples bench
     case " $* " in *" --quick "*) exec uv run loadlab peers --store .halfcore/runs "$@" ;; esac
     source loadlab/signals.sh

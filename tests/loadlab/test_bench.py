@@ -355,6 +355,26 @@ def chosen(*arguments):
     return command.chosen(asked(*arguments))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (
+            ["bench", "--servers", "b,c", "--regimes", "sparse"],
+            ["b, iris, sparse", "c, iris, sparse"],
+        ),
+        (
+            ["peers", "--peers", "litserve", "--models", "iris", "--regimes", "bulk"],
+            ["halfcore, iris, bulk", "litserve, iris, bulk"],
+        ),
+    ],
+)
+def test_a_dry_run_lists_what_would_be_measured(arguments, lines):
+    """And refuses what the run would: the recipes ask before they train."""
+    assert command.planned(asked(*arguments, "--dry-run")) == lines
+    with pytest.raises(Refused, match="no-such"):
+        command.planned(asked(*arguments[:-1], "no-such"))
+
+
 def test_all_servers_are_measured_saturated_and_the_slowest_are_left_out_of_the_sparse_load():
     """What is left out is part of the result."""
     tasks, left_out = chosen("bench")

@@ -96,6 +96,9 @@ def _carry_out(asked: argparse.Namespace, root: Path, console: Console) -> None:
     if asked.command in report_command.COMMANDS:
         report_command.main(asked, root, Console())
         return
+    if getattr(asked, "dry_run", False):
+        sys.stdout.writelines(f"{line}\n" for line in bench.planned(asked))
+        return
     if asked.command == "render":
         said = [f"wrote {written}" for written in render.render(asked.runs, asked.out)]
     else:

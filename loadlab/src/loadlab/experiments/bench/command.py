@@ -162,6 +162,21 @@ def _add_option(parser: argparse.ArgumentParser, *, flag: str, kind: str = "", *
         parser.add_argument(flag, action="store_true", **more)
 
 
+def planned(asked: argparse.Namespace) -> list[str]:
+    """What a run with these options would measure, a line for each server, model and load; raises
+    `Refused`, see `main`."""
+    check_cpus()
+    if asked.command == "peers":
+        tasks = [
+            Task(subject, model, load)
+            for subject, model, loads in peers.chosen(asked)
+            for load in loads
+        ]
+    else:
+        tasks, _ = chosen(asked)
+    return [f"{subject.key}, {model}, {load.regime}" for subject, model, load in tasks]
+
+
 def main(asked: argparse.Namespace, root: Path, console: Console) -> Path:
     """Measure and store, which takes minutes; returns the file.
 

@@ -303,7 +303,8 @@ def _one_tensor(
                 return packed
     flat = values if isinstance(values, list) else values.tolist()
     rows = (flat[at : at + width] for at in range(0, len(flat), width))
-    return (yield from table.pack(rows, as_sent, max_rows=max_rows, path="$.inputs[0].data"))
+    path, exact = "$.inputs[0].data", _finite(values)
+    return (yield from table.pack(rows, as_sent, max_rows=max_rows, path=path, exact=exact))
 
 
 def _matrix(values: "NDArray[Any] | list[Any]") -> "NDArray[Any] | None":
@@ -356,8 +357,13 @@ def _columns(
         for i, column in enumerate(table.names)
     ]
     rows: Iterable[Sequence[Any]] = zip(*columns, strict=True)
-    packing = table.pack(map(list, rows), as_sent, max_rows=max_rows, path="$.inputs")
-    return (yield from packing)
+    exact = all(_finite(values) for _, values in tensors)
+    return (yield from table.pack(rows, as_sent, max_rows=max_rows, path="$.inputs", exact=exact))
+
+
+def _finite(values: "NDArray[Any] | list[Any]") -> bool:
+    """Whether no value is NaN or infinite: JSON has neither, and lists are its values or texts."""
+    return isinstance(values, list) or values.dtype.kind != "f" or bool(np.isfinite(values).all())
 
 
 def _listed(values: "NDArray[Any] | list[Any]") -> list[Any]:

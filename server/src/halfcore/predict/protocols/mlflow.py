@@ -170,7 +170,6 @@ class Decoder:
             ("params", dict[str, Any] | None, None),
         ]
         self._usual = msgspec.json.Decoder(msgspec.defstruct("Body", fields)).decode
-        self._row_list = list[row]
         self._names = list(schema.names)
         self.most_columns = len(schema.names) + len(schema.ignored) + OTHER_COLUMNS
         """Most columns that a table may have."""
@@ -216,18 +215,10 @@ class Decoder:
         rows = table.rows
         if table.names is not None:
             rows = self._in_order(table.names, rows)
-        quick = self._quick if table.strict else None
         packing = self._table.pack(
-            rows, table.coerce, max_rows=max_rows, path=table.path, quick=quick
+            rows, table.coerce, max_rows=max_rows, path=table.path, exact=table.strict
         )
         return (yield from packing)
-
-    def _quick(self, rows: list[Any]) -> bytes | None:
-        """Pack rows that need no conversion; None for any others."""
-        try:
-            return self._schema.pack_rows(msgspec.convert(rows, self._row_list))
-        except REFUSED:
-            return None
 
     def _in_order(self, names: Sequence[str], rows: Iterator[Any]) -> Iterator[Sequence[Any]]:
         """The rows, sequences or records, with the model's columns in its order, and its default or

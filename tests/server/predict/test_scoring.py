@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from halfcore.bundle import Input
+from halfcore.pipeline.decode import Decoder as PlainDecoder
 from halfcore.pipeline.decode import Rows, all_at_once
 from halfcore.pipeline.json_slices import json_in_slices
 from halfcore.pipeline.schema import Rule, Schema
@@ -156,6 +157,77 @@ def test_a_long_body_gives_the_rows_of_a_short_one() -> None:
     ):
         found = read(decoder, json.dumps(document).encode())
         assert (found.size, found.payload) == (8_001, wanted * 4_000 + odd_row + wanted * 4_000)
+
+
+def in_chunks(body: str) -> Rows | None:
+    """The rows of a long body of `MIXED`, read in chunks; None if it is not read so."""
+    schema = Schema(msgspec.convert(MIXED, list[Input]), "float32")
+    chunks = PlainDecoder(schema, max_rows=MOST_ROWS).chunks
+    call = all_at_once(Decoder(schema).usual_in_chunks(body.encode(), chunks, max_rows=MOST_ROWS))
+    return call.rows if call else None
+
+
+ROW = {column["name"]: column["example"] for column in MIXED}
+WITHOUT_MASS = ROW | {"mass": None, "sex": None}
+LONG = [ROW] * 2_000 + [WITHOUT_MASS] + [ROW] * 2_000
+LONG_ROWS = [list(row.values()) for row in LONG]
+INDEX = list(range(len(LONG)))
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"dataframe_records": LONG},
+        {"dataframe_split": {"data": LONG_ROWS}},
+        {"dataframe_split": {"columns": list(ROW), "data": LONG_ROWS}},
+        {"dataframe_split": {"index": INDEX, "columns": list(ROW), "data": LONG_ROWS}},
+        {"instances": LONG},
+        {"instances": LONG_ROWS},
+        {"inputs": LONG_ROWS},
+    ],
+    ids=["records", "data", "columns data", "index columns data", "objects", "lists", "inputs"],
+)
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_long_body_with_its_rows_at_the_end_is_read_in_chunks(
+    document: Any, indent: int | None
+) -> None:
+    """In each form, with the white space of any writer: the rows are those of the slow way."""
+    body = json.dumps(document, indent=indent)
+    found = in_chunks(body)
+    wanted = read(Decoder(Schema(msgspec.convert(MIXED, list[Input]), "float32")), body.encode())
+    assert found is not None
+    assert (found.payload, found.size) == (wanted.payload, len(LONG))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps({"instances": LONG_ROWS, "params": {}}),
+        json.dumps({"params": {"data": LONG_ROWS}, "instances": LONG_ROWS}),
+        json.dumps({"other": {"data": LONG_ROWS}}),
+        json.dumps({"dataframe_split": {"columns": list(ROW)[::-1], "data": LONG_ROWS}}),
+        json.dumps({"dataframe_split": {"columns": ["a],", "b"], "data": LONG_ROWS}}),
+        json.dumps({"dataframe_split": {"data": LONG_ROWS}, "inputs": LONG_ROWS}),
+        json.dumps({"dataframe_records": [*LONG, ROW | {"island": "Hoy"}]}),
+        json.dumps({"dataframe_records": [*LONG, ROW | {"mass": "4000"}]}),
+        json.dumps({"dataframe_records": [*LONG, ROW | {"more": "}, {"}]}),
+        json.dumps({"instances": LONG_ROWS})[:-1],
+        json.dumps({"instances": LONG_ROWS}) + "}",
+        json.dumps({"instances": LONG_ROWS}).replace("], [", "] [", 2_500),
+        json.dumps({"instances": LONG_ROWS})[:-2] + ",]}",
+        json.dumps({"instances": LONG_ROWS})[:-2] + ', ["Biscoe"',
+    ],
+)
+def test_any_other_long_body_is_left_to_the_slow_way(body: str) -> None:
+    """Which says what is wrong with it, or converts its values."""
+    assert in_chunks(body) is None
+
+
+def test_too_many_rows_of_a_long_body_are_refused() -> None:
+    """As soon as they are found."""
+    with pytest.raises(Problem) as raised:
+        in_chunks(json.dumps({"instances": LONG_ROWS * 3}))
+    assert raised.value.status == 413
 
 
 def test_nan_in_a_long_body_is_null() -> None:

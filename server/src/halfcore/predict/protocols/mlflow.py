@@ -5,6 +5,7 @@ types, and its values are converted as MLflow converts them (docs/protocols.md).
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from msgspec import UNSET, UnsetType
 from halfcore.models.served import LoadedModel
 from halfcore.pipeline.decode import REFUSED, SHORT_BODY_BYTES, Rows
 from halfcore.pipeline.engine import Result
+from halfcore.pipeline.explain import too_many_rows
 from halfcore.pipeline.schema import Schema
 from halfcore.pipeline.table import Table
 from halfcore.predict.admission import Head, check_length, check_not_encoded, is_plain
@@ -35,7 +37,24 @@ from halfcore.problem import FieldError, Problem, shown
 
 CSV_TYPE = "text/csv"
 _USUAL_BYTES = 256 << 10
-"""Longest body that one typed parse reads: some milliseconds. A longer one is read in slices."""
+"""Longest body that one typed parse reads: some milliseconds. A longer one is read in chunks, or,
+if it needs a conversion, in slices."""
+
+
+def _spaced(pattern: bytes) -> re.Pattern[bytes]:
+    """A pattern in which a space stands for any white space of JSON."""
+    return re.compile(pattern.replace(b" ", rb"[ \t\n\r]*+"))
+
+
+_ROWS_START = _spaced(
+    rb' \{ "(?:dataframe_split" : \{ (?:"(?:index|columns)" : \[[^\[\]]*+\] , )*"data'
+    rb'|dataframe_records|instances|inputs)" : \[ (?=[\[{])'
+)
+"""Where a body's rows begin. A text with a bracket before them ends the search."""
+_ROWS_END = _spaced(rb"(?<=[\]}]) \](?: \}){1,2} \Z")
+_END_BYTES = 256
+Chunks = Callable[[bytes, int, int], Iterator[bytes | None]]
+"""See `pipeline.decode.Decoder.chunks`."""
 _CODES = {
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
@@ -111,9 +130,13 @@ class Scoring:
             table = from_csv(body, most_columns=decoder.most_columns)
             return Call((yield from decoder.rows(table, max_rows=most)), Wanted(False))
         # A short body was already tried.
-        if SHORT_BODY_BYTES < len(body) <= _USUAL_BYTES and (
-            call := decoder.usual(body, max_rows=most)
-        ):
+        if SHORT_BODY_BYTES < len(body) <= _USUAL_BYTES:
+            call = decoder.usual(body, max_rows=most)
+        elif len(body) > _USUAL_BYTES:
+            call = yield from decoder.usual_in_chunks(body, model.decoder.chunks, max_rows=most)
+        else:
+            call = None
+        if call is not None:
             return call
         document, strict = yield from parsed(body, max_rows=most, reserve=reserve)
         table = table_of(document, most_columns=decoder.most_columns, strict=strict)
@@ -145,6 +168,15 @@ class Scoring:
         return Answer(status, headers(JSON_TYPE, body, *problem.headers.items()), body)
 
 
+class _Table(NamedTuple):
+    """What a usual body holds."""
+
+    form: int
+    """Place among the forms."""
+    rows: list[Any]
+    params: dict[str, Any] | None
+
+
 class Decoder:
     """Reads the JSON forms for one schema.
 
@@ -170,6 +202,9 @@ class Decoder:
             ("params", dict[str, Any] | None, None),
         ]
         self._usual = msgspec.json.Decoder(msgspec.defstruct("Body", fields)).decode
+        kinds = [list[row], list[record], list[row | record], list[row]]
+        self._any_rows = [msgspec.json.Decoder(kind).decode for kind in kinds]
+        """Of each form."""
         self._names = list(schema.names)
         self.most_columns = len(schema.names) + len(schema.ignored) + OTHER_COLUMNS
         """Most columns that a table may have."""
@@ -181,21 +216,55 @@ class Decoder:
             Problem: 400 wrong `params`.
         """
         try:
-            *forms, params = msgspec.structs.astuple(self._usual(body))
-            found = [form for form in forms if form is not UNSET]
-            if len(found) != 1:
+            found = self._table_in(body)
+            if found is None or not 1 <= len(found.rows) <= max_rows:
                 return None
-            rows = found[0]
-            if not isinstance(rows, list):
-                if rows.columns is not None and rows.columns != self._names:
-                    return None
-                rows = rows.data
-            if not 1 <= len(rows) <= max_rows:
-                return None
-            payload = self._schema.pack_rows([self._values(row) for row in rows])
+            payload = self._schema.pack_rows([self._values(row) for row in found.rows])
         except REFUSED:
             return None
-        return Call(Rows(payload, len(rows), many=True), _wanted(params))
+        return Call(Rows(payload, len(found.rows), many=True), _wanted(found.params))
+
+    def usual_in_chunks(
+        self, body: bytes, chunks: Chunks, *, max_rows: int
+    ) -> Generator[None, None, Call | None]:
+        """`usual` for a long body with its rows at the end; raises also 413, too many rows."""
+        start = _ROWS_START.match(body)
+        end = _ROWS_END.search(body, max(0, len(body) - _END_BYTES))
+        if not start or not end or end.start() < start.end():
+            return None
+        packed: list[bytes] = []
+        size = 0
+        try:
+            # All but the rows: the same checks as those of a short body
+            around = self._table_in(body[: start.end()] + end.group())
+            if around is None:
+                return None
+            for chunk in chunks(body, start.end(), end.start()):
+                if chunk is None:
+                    return None
+                rows = self._any_rows[around.form](chunk)
+                size += len(rows)
+                if size > max_rows:
+                    raise too_many_rows(max_rows)
+                packed.append(self._schema.pack_rows([self._values(row) for row in rows]))
+                yield
+        except REFUSED:
+            return None
+        return Call(Rows(b"".join(packed), size, many=True), _wanted(around.params))
+
+    def _table_in(self, body: bytes) -> "_Table | None":
+        """What a body with exactly one of the forms, and the model's columns, holds; else None.
+        Raises one of `REFUSED`."""
+        *forms, params = msgspec.structs.astuple(self._usual(body))
+        found = [(number, form) for number, form in enumerate(forms) if form is not UNSET]
+        if len(found) != 1:
+            return None
+        ((number, rows),) = found
+        if not isinstance(rows, list):
+            if rows.columns is not None and rows.columns != self._names:
+                return None
+            rows = rows.data
+        return _Table(number, rows, params)
 
     def _values(self, row: Any) -> tuple[Any, ...]:
         """A row's values in the schema's order."""

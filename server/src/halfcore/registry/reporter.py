@@ -1,7 +1,8 @@
 """Reports what a follower does: in its `Status`, in its metrics, and in the log, there once per
 change."""
 
-from datetime import UTC, datetime
+from datetime import datetime
+from time import monotonic, time
 
 from halfcore.log import logger
 from halfcore.metrics.counters import FollowMetrics
@@ -33,9 +34,9 @@ class Reporter:
 
     def registry_answered(self) -> None:
         """The registry answered a poll as it should."""
-        self.status.last_success = datetime.now(UTC)
+        self.status.last_success = monotonic()
         self.status.error = None
-        self._metrics.last_success = self.status.last_success.timestamp()
+        self._metrics.last_success = time()
 
     def poll_failed(self, code: str, reason: str) -> None:
         """A poll failed; the served model stays."""

@@ -6,14 +6,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from halfcore.registry.errors import Refusal, Unavailable
 from halfcore.registry.sandbox import Sandbox
 from halfcore.registry.store import unwritable
+from support.client import wait_until
+from support.fake_registry import fake_registry
+from support.serving import starting
 from support.versions import write_version
 
 SANDBOX = Sandbox(memory_bytes=2 << 30, timeout_s=120, max_batch_size=8)
@@ -98,3 +103,39 @@ def test_what_to_do_about_the_store_depends_on_the_cause(number: int, says: str)
     """Room helps a full disk and not a folder of another user."""
     assert says in unwritable(OSError(number, "failed", "/srv/store/x"))
     assert "/srv" not in unwritable(OSError(number, "failed", "/srv/store/x"))
+
+
+def test_one_bundle_at_a_time_is_tried(tmp_path: Path) -> None:
+    """A first start with many models would need the memory of as many sandboxes."""
+    names = [f"m{number}" for number in range(6)]
+    most = 0
+    with fake_registry() as registry:
+        for name in names:
+            path = write_version(tmp_path / "exported", 1, name=name)
+            registry.point(name, registry.publish(path, name=name))
+        follow = ",".join(f"models:/{name}@champion" for name in names)
+        with starting(
+            tmp_path / "none", store=tmp_path / "store", tracking_uri=registry.url, follow=follow
+        ) as server:
+
+            def ready() -> bool:
+                nonlocal most
+                most = max(most, sandboxes(server.process.pid))
+                with suppress(httpx.HTTPError):
+                    return httpx.get(f"http://127.0.0.1:{server.port}/health/ready").is_success
+                return False
+
+            wait_until(ready, timeout_s=120)
+            listed = httpx.get(f"http://127.0.0.1:{server.port}/models").json()["models"]
+    assert sorted(model["name"] for model in listed) == names
+    assert most == 1
+
+
+def sandboxes(server: int) -> int:
+    """How many a server has now."""
+    found = 0
+    for task in Path(f"/proc/{server}/task").iterdir():
+        with suppress(OSError):  # it ended meanwhile
+            for child in (task / "children").read_text().split():
+                found += b"sandbox_child" in Path(f"/proc/{child}/cmdline").read_bytes()
+    return found

@@ -1,6 +1,5 @@
 """HTTPS by the server itself: answers, health check, and files that are wrong."""
 
-import datetime
 import os
 import ssl
 import subprocess
@@ -11,45 +10,11 @@ import httpx
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from support.bundles import write_bundle
+from support.certificates import certificate
 from support.client import wait_until
 from support.serving import free_port, starting
-
-
-def certificate(folder: Path, *, password: bytes | None = None) -> tuple[Path, Path]:
-    """A new certificate of localhost and its key, as files."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    folder.mkdir(exist_ok=True)
-    chain, private = folder / "chain.pem", folder / "key.pem"
-    chain.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    private.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.BestAvailableEncryption(password)
-            if password
-            else serialization.NoEncryption(),
-        )
-    )
-    return chain, private
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -2,6 +2,7 @@
 written."""
 
 import subprocess
+import threading
 from pathlib import Path
 
 import msgspec
@@ -43,7 +44,7 @@ def test_a_worker_that_has_ended_keeps_its_requests_and_not_its_drift(tmp_path: 
     (tmp_path / f"{ended.pid}.msgpack").write_bytes(written)
     exposition = Exposition(counters(300, 300), version="1", shared=tmp_path)
 
-    text = exposition.text().decode()
+    text = exposition.text(exposition.snapshot()).decode()
 
     assert 'halfcore_requests_total{model="iris",outcome="200",route="predict"} 6.0' in text
     assert 'halfcore_drift_index{column="x",model="iris",version="1"} 0.0' in text
@@ -69,3 +70,26 @@ def test_a_full_disk_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFix
     own.unlink()
     shared.rmdir()
     assert len(say()) == 2
+
+
+async def test_the_text_of_many_models_is_not_made_on_the_event_loop(tmp_path: Path) -> None:
+    """Of 500 it takes a second. What it counts is taken before, where it is counted."""
+    metrics = Metrics()
+    for number in range(50):
+        metrics.of(f"m{number}").answered = 3
+    exposition = Exposition(metrics, version="1", shared=None)
+    made: list[str] = []
+    text = exposition.text
+
+    def spied(snapshot: Snapshot) -> bytes:
+        made.append(threading.current_thread().name)
+        metrics.of("m0").answered = 9
+        return text(snapshot)
+
+    exposition.text = spied  # type: ignore[method-assign]
+    scraped = (await exposition.scrape()).decode()
+
+    assert [name.partition("_")[0] for name in made] == ["metrics"]
+    assert 'halfcore_requests_total{model="m0",outcome="200",route="predict"} 3.0' in scraped
+    assert 'halfcore_batch_rows_count{model="m49"} 0.0' in scraped
+    assert "process_cpu_seconds_total" in scraped

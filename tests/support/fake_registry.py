@@ -3,6 +3,7 @@ answer that a test may spoil."""
 
 import hashlib
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -184,8 +185,8 @@ class FakeRegistry:
 
 
 @contextmanager
-def fake_registry() -> Iterator[FakeRegistry]:
-    """Serve one on a free port until the block ends."""
+def fake_registry(tls: tuple[Path, Path] | None = None) -> Iterator[FakeRegistry]:
+    """Serve one on a free port until the block ends; with a certificate and its key over TLS."""
 
     class Handler(Exchange):
         pass
@@ -193,6 +194,14 @@ def fake_registry() -> Iterator[FakeRegistry]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     Handler.registry = FakeRegistry(server.server_address[1])
+    if tls is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*tls)
+        # The handshake in the thread of its connection, so that one that fails ends only that
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
+        Handler.registry.url = f"https://localhost:{server.server_address[1]}"
     threading.Thread(
         target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
     ).start()

@@ -276,10 +276,8 @@ def _megabytes(text: str) -> int:
 def _within_limits(arguments: argparse.Namespace) -> int:
     """Run the same command in a process with a memory limit. If that process ends without an error
     line of its own, raise an error with the reason."""
-    # -P: no module in the current folder may shadow one of ours.
-    here = sys.path[:1] in ([""], [str(Path.cwd())])
     limit_mb: int = arguments.memory_limit_mb
-    command = [sys.executable, *([] if here else ["-P"]), "-m", "model_export.limited"]
+    command = [*limits.interpreter(), "-m", "model_export.limited"]
     child = limits.Supervised([*command, str(limit_mb), str(os.getpid()), *arguments.argv])
     try:
         ended = child.wait(limit_mb)

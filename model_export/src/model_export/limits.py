@@ -52,6 +52,13 @@ class ChildExit:
     """The last stage that it reported."""
 
 
+def interpreter() -> list[str]:
+    """The command of a Python in which no module of the current folder shadows one of ours, unless
+    this process was started from that folder, as with `python -m`."""
+    here = sys.path[:1] in ([""], [str(Path.cwd())])
+    return [sys.executable, *([] if here else ["-P"])]
+
+
 def default_mb() -> int:
     """The default memory limit in MB: 90 % of what this process may use, at most `MOST_MB`."""
     return max(LEAST_MB, min(MOST_MB, usable_mb()))

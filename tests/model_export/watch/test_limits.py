@@ -59,6 +59,20 @@ def test_an_export_beyond_its_limits_is_refused(
     assert not list(settings.work.iterdir())
 
 
+def test_a_file_in_the_current_folder_is_not_imported(
+    sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even if it has the name of a package that an export needs."""
+    (tmp_path / "onnx.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    settings = WatchSettings(models=("models:/x",), work=tmp_path / "work", gate_rows=1000)
+
+    with exported_in_child(
+        str(sound), f"sqlite:///{tmp_path}/mlflow.db", settings, nothing
+    ) as outcome:
+        assert (outcome.kind, outcome.reason) == ("passed", "")
+
+
 def test_a_model_that_kills_its_process_is_refused(sound: Path, tmp_path: Path) -> None:
     """Whatever unpickling does, it does to the export's own process."""
     hostile = shutil.copytree(sound, tmp_path / "hostile")

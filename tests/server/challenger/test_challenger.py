@@ -4,6 +4,7 @@ answer."""
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,20 +76,18 @@ async def test_a_canary_answers_its_share_by_the_requests_id(bundles: Path) -> N
         }
 
 
-async def test_a_canary_that_fails_costs_no_answer(
-    bundles: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The champion answers instead."""
-    engine = Engine.infer
+@pytest.fixture
+def break_challenger(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Makes the challenger of the server that is started next fail on each request from now on,
+    for this reason."""
+    engine, make = Engine.infer, Engine.__init__
+    broken: dict[Engine, str] = {}
+    made: list[Engine] = []
 
     def infer(self: Engine, payload: bytes, rows: int) -> Any:
-        if broken and self is broken[0]:
-            raise RuntimeError("the canary's graph is broken")
+        if self in broken:
+            raise RuntimeError(broken[self])
         return engine(self, payload, rows)
-
-    broken: list[Engine] = []
-    made: list[Engine] = []
-    make = Engine.__init__
 
     def remember(self: Engine, *arguments: Any, **options: Any) -> None:
         make(self, *arguments, **options)
@@ -96,13 +95,47 @@ async def test_a_canary_that_fails_costs_no_answer(
 
     monkeypatch.setattr(Engine, "infer", infer)
     monkeypatch.setattr(Engine, "__init__", remember)
+    return lambda reason: broken.update({made[-1]: reason})  # challengers are loaded last
+
+
+def failures(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What the log says of a challenger's failures since this was last called."""
+    return [line for line in capsys.readouterr().err.splitlines() if "failed on a request" in line]
+
+
+async def test_a_canary_that_fails_costs_no_answer(
+    bundles: Path, break_challenger: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The champion answers instead, and the log has each reason once."""
     async with app_client(bundles, challengers="numbers=version:2;mode=canary;share=1") as client:
         assert await ask(client, 2) == ["2"] * 2
-        broken.append(made[-1])  # challengers are loaded last
+        break_challenger("the canary's graph is broken")
         assert await ask(client, 3) == ["1"] * 3
         assert (await samples(client))[
             "halfcore_challenger_requests_total", "canary", "numbers", "fell_back"
         ] == 3
+        (line,) = failures(capsys)
+        assert "challenger of numbers: version 2 failed" in line
+        assert "RuntimeError: the canary's graph is broken" in line
+
+        break_challenger("and now in another way")
+        assert await ask(client, 3) == ["1"] * 3
+        assert len(failures(capsys)) == 1
+
+
+async def test_a_shadow_that_fails_is_in_the_log_once(
+    bundles: Path, break_challenger: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The counter alone would not say why."""
+    async with app_client(bundles, challengers="numbers=version:2") as client:
+        break_challenger("the shadow's graph is broken")
+        async with asyncio.timeout(60):
+            # It is not asked while the loop runs late
+            while (await shadowed(client)).get("failed", 0) < 2:
+                assert await ask(client, 1) == ["1"]
+                await asyncio.sleep(0.01)
+        (line,) = failures(capsys)
+    assert "the shadow's graph is broken" in line
 
 
 async def test_a_wrong_request_is_not_held_against_a_canary(bundles: Path) -> None:

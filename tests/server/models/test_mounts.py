@@ -59,6 +59,20 @@ async def test_the_default_is(case: str, tmp_path: Path) -> None:
         assert all(name in reason for name in names)
 
 
+async def test_an_answer_does_not_grow_with_the_number_of_models(tmp_path: Path) -> None:
+    """A 404 names the first models and how many there are; so does the reason in /health."""
+    for number in range(60):
+        write_bundle(tmp_path, f"m{number:02d}")
+    async with app_client(tmp_path) as client:
+        unknown = (await client.post("/models/x/predict", json=ROW)).json()["detail"]
+        unnamed = (await client.post("/predict", json=ROW)).json()["detail"]
+        (reason,) = (await client.get("/health")).json()["reasons"]
+        assert len((await client.get("/models")).json()["models"]) == 60
+    for text in (unknown, unnamed, reason):
+        assert "m00, m01" in text
+        assert text.endswith("… (60 in all)")
+
+
 async def test_a_fallback_that_is_refused_is_not_replaced(tmp_path: Path) -> None:
     """No other model answers in its stead: its clients would get another model's labels."""
     write_bundle(tmp_path, "iris", changes={"format": 7})

@@ -173,7 +173,7 @@ def test_a_first_start_without_the_registry_serves_the_models_of_the_folder(tmp_
 
 
 def test_a_store_that_cannot_be_written_keeps_what_is_served(tmp_path: Path, store: Path) -> None:
-    """A full or read-only disk: the new version waits with its reason."""
+    """A full or read-only disk: the new version waits with its reason, which the log has once."""
     (store / "numbers/.lock").unlink()
     (
         store / "numbers/.lock"
@@ -190,11 +190,15 @@ def test_a_store_that_cannot_be_written_keeps_what_is_served(tmp_path: Path, sto
                 lambda: (
                     (now := httpx.get(url).json()["following"]["champion"]["pending"])
                     and now["code"] != "loading"
+                    and now["attempts"] > 2
                     and now
                 )
             )
             assert (found["version"], found["code"]) == ("4", "disk")
             assert serves(server, "2")
+            assert server.stop() == 0
+            assert server.process.stderr is not None
+            assert server.process.stderr.read().count("the store cannot be written") == 1
 
 
 def test_a_version_that_the_store_cannot_record_is_served(tmp_path: Path, store: Path) -> None:

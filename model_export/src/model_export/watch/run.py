@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,7 +71,7 @@ def _run(
     with (folder / "log").open("wb") as log:
         # MLflow leaves its downloads in TMPDIR: they are removed with the folder.
         child = limits.Supervised(
-            [sys.executable, "-m", "model_export.watch.job", *files],
+            [*limits.interpreter(), "-m", "model_export.watch.job", *files],
             environment={"TMPDIR": str(folder)},
             output=log,
             own_session=True,

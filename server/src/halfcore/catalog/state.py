@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -50,6 +51,9 @@ class Catalog:
         self._known: dict[str, _Known] = {}
         self.read_at: datetime | None = None
         """When the table was last read, in UTC."""
+        self._read_after: float | None = None
+        """The same of `monotonic`: a corrected clock changes no age. None if an earlier process
+        read it."""
         self.from_disk = False
         """Whether the applied entries were read by an earlier process."""
         if last:
@@ -116,7 +120,7 @@ class Catalog:
     def describe(self, name: str) -> dict[str, Any]:
         """What `GET /models/{name}` reports about a model's metadata."""
         known = self._known.get(name, _Known())
-        age_s = (datetime.now(UTC) - self.read_at).total_seconds() if self.read_at else None
+        age_s = self._age_s()
         return {
             "connected": self.metrics.connected,
             "read_at": self.read_at,
@@ -125,8 +129,18 @@ class Catalog:
             "refused": known.refused,
         }
 
+    def _age_s(self) -> float | None:
+        """Seconds since the table was read; 0 if by a clock that was corrected since it is in the
+        future."""
+        if self._read_after is not None:
+            return monotonic() - self._read_after
+        if self.read_at is None:
+            return None
+        return max(0.0, (datetime.now(UTC) - self.read_at).total_seconds())
+
     def _count_read(self, *, changed: bool) -> None:
         self.read_at, self.from_disk = datetime.now(UTC), False
+        self._read_after = monotonic()
         self.metrics.read_at = self.read_at.timestamp()
         refused = any(known.refused for known in self._known.values())
         self.metrics.count("refused" if refused else "changed" if changed else "unchanged")

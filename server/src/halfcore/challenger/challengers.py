@@ -19,14 +19,15 @@ import numpy as np
 
 from halfcore.bundle import Manifest
 from halfcore.challenger_spec import ChallengerSpec
-from halfcore.log import logger
+from halfcore.log import logger, reason_of
 from halfcore.metrics.counters import Metrics
 from halfcore.models.answered import AnsweredRequest
 from halfcore.models.loading import Limits
 from halfcore.models.served import LoadedModel
 from halfcore.pipeline.engine import Result
-from halfcore.pipeline.jobs import Overloaded, QueueTimeout
+from halfcore.pipeline.jobs import DeadlineExceeded, Overloaded, QueueTimeout
 from halfcore.prediction_log.blocks import Challenged
+from halfcore.problem import Problem
 
 SHADOW_QUEUE_ROWS = 1024
 """Most rows that wait for a shadow; beyond it, requests are not copied."""
@@ -36,6 +37,8 @@ HEARTBEAT_S = 0.1
 LATE_S = 0.02
 """If the loop wakes this many seconds late, there is no CPU time to spare: nothing is sent to
 shadows until it wakes in time again."""
+_NOT_ITS_FAULT = (Problem, Overloaded, QueueTimeout, DeadlineExceeded)
+"""Why a canary does not answer although its model works: a wrong request, or no time."""
 
 
 class Log(Protocol):
@@ -54,10 +57,12 @@ class Challenger:
         self.reason: str | None = "not loaded yet"
         self._champion: LoadedModel | None = None
         self._fitted: LoadedModel | None = None
+        self._failed = ""
+        """Why the model failed, as the log has it; empty: it did not."""
 
     def put(self, model: LoadedModel) -> None:
         """Use this model from now on, as long as it fits its champion."""
-        self.model, self.reason, self._champion = model, None, None
+        self.model, self.reason, self._champion, self._failed = model, None, None, ""
 
     def deliver(self, model: LoadedModel) -> LoadedModel | None:
         """Use this model, which a follower loaded, from now on; return the one that it replaces."""
@@ -71,6 +76,22 @@ class Challenger:
         logger.error(
             "challenger of %s: refused: %s", self.spec.name, reason, extra={"model": self.spec.name}
         )
+
+    def report_failure(self, version: str, error: BaseException) -> None:
+        """Log why the model failed on a request: once per reason in a row, because it may fail on
+        each."""
+        reason = reason_of(error.__cause__ or error)
+        if reason != self._failed:
+            logger.error(
+                "challenger of %s: version %s failed on a request, which the champion answered: "
+                "%s; halfcore_challenger_requests_total counts such requests. Export a version "
+                "that answers these rows",
+                self.spec.name,
+                version,
+                reason,
+                extra={"model": self.spec.name},
+            )
+        self._failed = reason
 
     def against(self, champion: LoadedModel) -> LoadedModel | None:
         """The model, if it fits this champion; checked once per champion."""
@@ -169,6 +190,13 @@ class Challengers:
         key = (name, mode, outcome)
         self._metrics.challenged[key] = self._metrics.challenged.get(key, 0) + 1
 
+    def canary_ended(self, name: str, canary: LoadedModel, failure: Exception | None) -> None:
+        """Count a request that a canary answered, or the champion because of the canary's
+        failure."""
+        self.count(name, "canary", "answered" if failure is None else "fell_back")
+        if failure is not None and not isinstance(failure, _NOT_ITS_FAULT):
+            self.by_name[name].report_failure(canary.manifest.version, failure)
+
     def on_answer(self, request: AnsweredRequest) -> None:
         """Log an answered request, and first ask the shadow if there is one. Never fails, never
         waits."""
@@ -217,7 +245,8 @@ class Challengers:
         version = shadow.manifest.version
         if future.cancelled() or isinstance(future.exception(), QueueTimeout):
             return Challenged(version, "dropped")
-        if future.exception() is not None:
+        if (error := future.exception()) is not None:
+            self.by_name[request.model.manifest.name].report_failure(version, error)
             return Challenged(version, "failed")
         try:
             results = future.result()

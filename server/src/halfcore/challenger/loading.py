@@ -12,6 +12,7 @@ from halfcore.metrics.counters import Metrics
 from halfcore.models.loading import Limits, load
 from halfcore.models.served import Models
 from halfcore.pipeline.engine import EngineError
+from halfcore.problem import listed
 
 
 def load_challengers(
@@ -56,7 +57,7 @@ def load_challengers(
             "HALFCORE_CHALLENGERS needs the name "
             "that clients use: NAME=%s",
             name,
-            ", ".join(sorted(models.names)) or "none",
+            listed(sorted(models.names)) or "none",
             challengers.by_name[name].spec.source,
         )
 

@@ -122,7 +122,7 @@ def create_app(
         route_handlers=[
             live,
             *health.states(models, lambda: _read(lambda: health.report(models, followers))),
-            *metrics_routes.routes(lambda: _read(exposition.text)),
+            *metrics_routes.routes(lambda: exposition.scrape(_read(exposition.snapshot))),
             *admin.routes(models, Remote(followers, loop), reader, secrets=secrets),
         ],
         exception_handlers=ERRORS,

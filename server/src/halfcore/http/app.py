@@ -127,7 +127,7 @@ def create_app(
             *health.routes(models, followers),
             *protocols.routes(models, predictor.reader),
             *admin.routes(models, followers, predictor.reader, secrets=secrets or ("", "")),
-            *([] if secrets is None else metrics_routes.routes(exposition.text)),
+            *([] if secrets is None else metrics_routes.routes(exposition.scrape)),
             *docs.routes(models, keyed=predictor.keys is not None),
             *(home.routes(exposition) if home_page else [docs.root]),
             *([null_by_get] if bench else []),

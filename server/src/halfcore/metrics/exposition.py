@@ -6,9 +6,11 @@ adds its own counters to the others' snapshots. With one worker there is no dire
 """
 
 import asyncio
+import itertools
 import os
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from math import inf
 from pathlib import Path
 from typing import Self
@@ -31,6 +33,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from halfcore.host import be_background
 from halfcore.log import logger, reason_of
 from halfcore.metrics import workers
 from halfcore.metrics.counters import (
@@ -51,6 +54,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4"
 """Litestar adds the charset."""
 PERIOD_S = 1.0
 """Seconds between snapshots: shorter than a usual scrape interval, and cheap at 0.1 ms each."""
+_FEW_MODELS = 4
+"""Up to so many, the text takes a few milliseconds, and no thread is needed."""
 
 
 class Counts(msgspec.Struct):
@@ -171,7 +176,18 @@ class Snapshot(msgspec.Struct):
             one.last_success, one.pending, one.workers = inf, 0, {}
 
 
-class Exposition(Collector):
+class _Collected(Collector):
+    """What one scrape gets."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        """The families, once."""
+        return self._families
+
+
+class Exposition:
     """Answers scrapes for all workers.
 
     Args:
@@ -187,17 +203,34 @@ class Exposition(Collector):
         self._limits: list[Metric] = []
         self._unshared = ""
         """Why the last snapshot was not written, so that the log says it once."""
+        # Its thread starts with the first scrape that needs it.
+        self._thread = ThreadPoolExecutor(
+            1, thread_name_prefix="metrics", initializer=be_background
+        )
         self._registry = CollectorRegistry()
-        self._registry.register(self)
         if shared is None:
             # These describe one process: with several, each scrape would describe another one.
             ProcessCollector(registry=self._registry)
             GCCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
 
-    def text(self) -> bytes:
-        """All metrics in the Prometheus text format."""
-        return generate_latest(self._registry)
+    async def scrape(self, snapshot: Snapshot | None = None) -> bytes:
+        """All metrics in the Prometheus text format; of many models it is made in a thread, because
+        it takes a second for 500, in which the event loop could answer nothing.
+
+        Args:
+            snapshot: of all workers; None: taken now, on the event loop that counts.
+        """
+        snapshot = snapshot or self.snapshot()
+        if len(snapshot.models) <= _FEW_MODELS:
+            return self.text(snapshot)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self.text, snapshot)
+
+    def text(self, snapshot: Snapshot) -> bytes:
+        """A snapshot, and what describes this process, in the Prometheus text format."""
+        families = itertools.chain(self._collect(snapshot), self._registry.collect())
+        return generate_latest(_Collected(families))
 
     async def share(self) -> None:
         """Read the limits, count rows of each model for its drift, and write a snapshot for the
@@ -205,13 +238,16 @@ class Exposition(Collector):
 
         The snapshot of a worker that died stays, so the sums never fall.
         """
-        while True:
-            self._limits = list(limit_families())
-            for drift in filter(None, (model.drift for model in self._metrics.models.values())):
-                drift.count()
-            if self._own is not None:
-                self._write(self._own)
-            await asyncio.sleep(PERIOD_S)
+        try:
+            while True:
+                self._limits = list(limit_families())
+                for drift in filter(None, (one.drift for one in self._metrics.models.values())):
+                    drift.count()
+                if self._own is not None:
+                    self._write(self._own)
+                await asyncio.sleep(PERIOD_S)
+        finally:
+            self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _write(self, file: Path) -> None:
         partial = file.with_suffix(".new")
@@ -242,9 +278,9 @@ class Exposition(Collector):
                 snapshot.add(other)
         return snapshot
 
-    def collect(self) -> Iterable[Metric]:
-        """The server's own metrics, for `prometheus_client`."""
-        yield from _families(self.snapshot())
+    def _collect(self, snapshot: Snapshot) -> Iterable[Metric]:
+        """The server's own metrics."""
+        yield from _families(snapshot)
         yield from self._limits
         if self._own:
             yield workers.family(self._own.parent)

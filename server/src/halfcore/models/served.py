@@ -18,7 +18,7 @@ from halfcore.pipeline.decode import Decoder
 from halfcore.pipeline.encode import Encoder
 from halfcore.pipeline.engine import Result
 from halfcore.pipeline.schema import Schema
-from halfcore.problem import Problem
+from halfcore.problem import Problem, listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class Models:
                 f"none is named: set MODEL_NAME to {self._known()}"
             )
         if awaited := sorted(self._awaited - {self.default_name}):
-            reasons.append(f"followed and not loaded yet: {', '.join(awaited)}")
+            reasons.append(f"followed and not loaded yet: {listed(awaited)}")
         return reasons
 
     @property
@@ -279,7 +279,5 @@ class Models:
 
     def _known(self) -> str:
         return (
-            "one of " + ", ".join(sorted(self._models))
-            if self._models
-            else "none: no model is loaded"
+            "one of " + listed(sorted(self._models)) if self._models else "none: no model is loaded"
         )

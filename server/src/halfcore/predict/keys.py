@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from halfcore.log import logger
-from halfcore.problem import Problem
+from halfcore.problem import Problem, listed
 
 RELOAD_S = 5.0
 """Seconds between two looks at the file: how long a withdrawn key may still work."""
@@ -172,7 +172,7 @@ class Keys:
                 403,
                 "forbidden",
                 f'the API key of "{key.name}" may not ask this model, expected one of '
-                f"{', '.join(sorted(key.models))}",
+                f"{listed(sorted(key.models))}",
                 headers=_CLOSE,
             )
         if key.rate is not None and (wait_s := key.rate.take()) > 0:

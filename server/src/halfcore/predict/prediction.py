@@ -36,6 +36,8 @@ EARLY_S = 0.02
 began earlier."""
 OnAnswer = Callable[[AnsweredRequest], None]
 """Called for every prediction that was answered with 200; it neither fails nor waits."""
+Fallback = Callable[[Exception], "Prediction"]
+"""Starts another prediction because of this error."""
 
 
 class Answer(NamedTuple):
@@ -101,7 +103,7 @@ class Prediction:
         request_id: str | None,
         send: Send,
         context: Context,
-        fallback: "Callable[[], Prediction] | None" = None,
+        fallback: Fallback | None = None,
     ) -> None:
         self._body = body
         self._request_id = request_id
@@ -254,7 +256,7 @@ class Prediction:
         if self._fallback is not None:
             leaving, self._leaving = self._leaving, None
             self._end()
-            self._replacement = self._fallback()
+            self._replacement = self._fallback(error)
             if leaving is not None:
                 self._replacement.watch(leaving)
             return

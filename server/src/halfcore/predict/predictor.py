@@ -21,6 +21,7 @@ from halfcore.predict.long_bodies import LongBodies
 from halfcore.predict.prediction import (
     Answer,
     Context,
+    Fallback,
     Headers,
     OnAnswer,
     Prediction,
@@ -39,7 +40,6 @@ from halfcore.problem import Problem
 
 Read = Callable[[Hold], Awaitable[bytes]]
 """Reads a request's body and covers it; raises `Problem`: too large, too slow or incomplete."""
-
 Leaves = Callable[[], Awaitable[None]]
 """Returns when a request's client left."""
 
@@ -323,17 +323,17 @@ class Predictor:
         not counted for the canary: a wrong request says nothing of it."""
         name = champion.manifest.name
 
-        def start(model: LoadedModel, what: str, *fallback: Callable[[], Prediction]) -> Prediction:
+        def start(model: LoadedModel, failure: Exception | None, *fallback: Fallback) -> Prediction:
             def on_end(_: LoadedModel | None, outcome: str) -> None:
                 if outcome == "200":
-                    challengers.count(name, "canary", what)
+                    challengers.canary_ended(name, canary, failure)
                 self._count_end(champion, outcome)
 
             prediction = ask(context._replace(on_end=on_end), *fallback)
             prediction.start(model)
             return prediction
 
-        return start(canary, "answered", partial(start, champion, "fell_back"))
+        return start(canary, None, partial(start, champion))
 
     def _count_end(self, model: LoadedModel | None, outcome: str) -> None:
         self._in_flight -= 1

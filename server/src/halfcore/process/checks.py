@@ -2,6 +2,7 @@
 would stop a worker later stops the start with one sentence."""
 
 import errno
+import os
 import re
 import socket
 import stat
@@ -98,6 +99,20 @@ def _check_follow(settings: Settings) -> None:
             f"tracking_uri={received!r}: expected http://HOST:PORT or https://HOST:PORT, the "
             f"MLflow server of {followed[0].uri}; set MLFLOW_TRACKING_URI"
         )
+    if followed:
+        _check_connection(settings)
+
+
+def _check_connection(settings: Settings) -> None:
+    """Refuse a proxy or certificates with which no connection can be made."""
+    from halfcore.registry import connection  # late: a server that follows nothing needs no TLS
+
+    try:
+        connection.proxy_for(settings.tracking_uri, os.environ)
+        if settings.tracking_uri.startswith("https:"):
+            connection.trust(settings.tracking_ca_file)
+    except connection.ConnectionSettingError as error:
+        raise SettingsError(str(error)) from None
 
 
 def _is_http(uri: str) -> bool:

@@ -5,6 +5,7 @@ its network.
 """
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ import httpx
 import orjson
 
 from halfcore.log import reason_of
+from halfcore.registry.connection import Proxy, proxy_for, trust, untrusted
 from halfcore.registry.errors import NotOffered, Unavailable
 
 MOST_JSON_BYTES = 4 << 20
@@ -66,13 +68,14 @@ class Client:
             self._login = "MLFLOW_TRACKING_TOKEN"
         elif username:
             self._login = "MLFLOW_TRACKING_USERNAME"
+        self._proxy = proxy_for(uri, os.environ)
         self._http = httpx.AsyncClient(
             base_url=uri.rstrip("/"),
             headers=headers,
             auth=(username, password) if username and not token else None,
-            verify=ssl.create_default_context(cafile=ca_file or None)
-            if uri.startswith("https:")
-            else False,
+            verify=trust(ca_file) if uri.startswith("https:") else False,
+            proxy=self._proxy and self._proxy.url,
+            trust_env=False,
             timeout=timeout_s,
             # A connection per call: the server may close a kept one just when it is used again,
             # seconds later.
@@ -198,14 +201,16 @@ class Client:
                 yield response
         except (TimeoutError, httpx.TimeoutException):
             raise Unavailable(
-                "timeout", f"the registry did not answer within {timeout_s:g} s"
+                "timeout", f"the registry did not answer within {timeout_s:g} s{self._by_proxy()}"
             ) from None
         except httpx.RemoteProtocolError as error:
             code, what = ("cut_short", "cut short") if began else ("protocol", "not HTTP")
             why = _line(error) or reason_of(error)
+            if not began and self._http.base_url.scheme == "http":
+                why = f"{why.rstrip('.')}; if it speaks TLS, write https:// in the tracking URI"
             raise Unavailable(code, f"the registry's answer is {what}: {why}") from None
         except httpx.TransportError as error:
-            raise _unreachable(error) from None
+            raise self._unreachable(error) from None
 
     async def _raise_for_status(self, response: httpx.Response) -> NoReturn:
         """Raise the error that a status other than 200 means."""
@@ -222,7 +227,9 @@ class Client:
             )
         if status in (401, 403):
             raise self._not_allowed(status, text)
-        raise _failed(response)
+        if status == 407 and self._proxy:
+            raise _proxy_login(self._proxy)
+        raise _failed(response, self._by_proxy())
 
     def _not_allowed(self, status: int, text: str) -> Unavailable:
         if status == 401 and self._login:
@@ -248,6 +255,32 @@ class Client:
             "forbidden",
             "the registry forbids this user to read it (403): give the user that right in MLflow",
         )
+
+    def _unreachable(self, error: httpx.TransportError) -> Unavailable:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ssl.SSLError):
+                text = f"no trusted connection to the registry: {untrusted(cause)}"
+                return Unavailable("tls", text)
+            cause = cause.__cause__ or cause.__context__
+        why = _line(error) or reason_of(error)
+        if self._proxy and isinstance(error, httpx.ProxyError) and why.startswith("407"):
+            return _proxy_login(self._proxy)
+        return Unavailable("unreachable", f"no connection to the registry{self._by_proxy()}: {why}")
+
+    def _by_proxy(self) -> str:
+        """Which proxy is between, for messages: it may be the cause."""
+        if self._proxy is None:
+            return ""
+        return f" through the proxy {self._proxy.place} of {self._proxy.variable}"
+
+
+def _proxy_login(proxy: Proxy) -> Unavailable:
+    return Unavailable(
+        "unreachable",
+        f"the proxy {proxy.place} does not accept this server's login (407): write "
+        f"http://USER:PASSWORD@{proxy.place} into {proxy.variable}, and restart the server",
+    )
 
 
 def _parsed(path: str, body: bytes | bytearray) -> dict[str, Any]:
@@ -284,13 +317,13 @@ def _check_announced(
         )
 
 
-def _failed(response: httpx.Response) -> Unavailable:
+def _failed(response: httpx.Response, by_proxy: str) -> Unavailable:
     """The error for a status that has no meaning of its own here."""
     status = response.status_code
     wait = response.headers.get("retry-after", "")
     return Unavailable(
         "rate_limited" if status == 429 else "server_error" if status >= 500 else "http_status",
-        f"the registry answered {status}",
+        f"the registry answered {status}{by_proxy}",
         retry_after_s=min(float(wait), MOST_RETRY_AFTER_S) if wait.isdecimal() else None,
         # An artifact that does not exist, or a server without the artifact proxy
         missing=status in (404, 500, 503),
@@ -313,19 +346,6 @@ def _json_object(text: str) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         return {}
     return document if isinstance(document, dict) else {}
-
-
-def _unreachable(error: httpx.TransportError) -> Unavailable:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLError):
-            return Unavailable(
-                "tls", f"no trusted connection to the registry: {cause.reason or _line(cause)}"
-            )
-        cause = cause.__cause__ or cause.__context__
-    return Unavailable(
-        "unreachable", f"no connection to the registry: {_line(error) or reason_of(error)}"
-    )
 
 
 def _line(value: object) -> str:

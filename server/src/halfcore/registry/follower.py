@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal
 
-from halfcore.log import logger, reason_of
+from halfcore.log import logger
 from halfcore.metrics.counters import FollowMetrics, ModelMetrics
 from halfcore.registry.contract import Contract
 from halfcore.registry.errors import NotOffered, Refusal, RegistryError, SchemaRefusal, Unavailable
@@ -17,6 +17,7 @@ from halfcore.registry.resolve import Offer, offer, resolve
 from halfcore.registry.resources import Resources
 from halfcore.registry.sources import Followed
 from halfcore.registry.status import Refused
+from halfcore.registry.store import unwritable
 from halfcore.registry.swapper import Deliver, Swapper
 
 __all__ = ["Follower", "Resources"]
@@ -70,7 +71,7 @@ class Follower:
         self._hint = asyncio.Event()
         self._polling = asyncio.Lock()
         self._attempts = 0
-        """Downloads of `_wanted` that failed."""
+        """Downloads of `_wanted`, or starts of its sandbox, that failed."""
         self._not_before = 0.0
         """Loop time of the next download."""
         self._wanted: Offer | None = None
@@ -167,11 +168,8 @@ class Follower:
         except Unavailable as error:
             return self._retry_later(wanted.version, error)
         except OSError as error:
-            reason = (
-                f"the store cannot be written: {error.strerror or reason_of(error)}; make room in "
-                "HALFCORE_STORE, its directory, or let it name another one"
-            )
-            return self._retry_later(wanted.version, Unavailable("disk", reason))
+            unavailable = Unavailable("disk", unwritable(error))
+            return self._retry_later(wanted.version, unavailable)
         self._reporter.swap_recorded()
         return "swapped"
 
@@ -195,7 +193,8 @@ class Follower:
         )
 
     def _retry_later(self, version: str, error: Unavailable) -> Outcome:
-        """A download failed: retry it, after several failures at growing intervals."""
+        """A bundle could not be fetched or tried: retry it, after several failures at growing
+        intervals."""
         self._attempts += 1
         delay_s, period_s = 0.0, self._resources.period_s
         if self._attempts >= PATIENT_ATTEMPTS:
@@ -204,7 +203,7 @@ class Follower:
             delay_s = min(period_s * growth, max(MOST_DELAY_S, period_s))
         delay_s = max(delay_s, error.retry_after_s or 0.0)
         self._not_before = asyncio.get_running_loop().time() + delay_s
-        self._reporter.download_failed(version, error, self._attempts)
+        self._reporter.try_failed(version, error, self._attempts)
         return "failed"
 
     def _refuse(self, refused: Refused) -> Outcome:

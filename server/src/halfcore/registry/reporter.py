@@ -1,7 +1,8 @@
 """Reports what a follower does: in its `Status`, in its metrics, and in the log, there once per
 change."""
 
-from datetime import UTC, datetime
+from datetime import datetime
+from time import monotonic, time
 
 from halfcore.log import logger
 from halfcore.metrics.counters import FollowMetrics
@@ -28,12 +29,14 @@ class Reporter:
             workspace=workspace or None,
         )
         self._metrics = metrics
+        self._failed: tuple[str, str] | None = None
+        """The version that could not be fetched or tried, and why, as the log has it."""
 
     def registry_answered(self) -> None:
         """The registry answered a poll as it should."""
-        self.status.last_success = datetime.now(UTC)
+        self.status.last_success = monotonic()
         self.status.error = None
-        self._metrics.last_success = self.status.last_success.timestamp()
+        self._metrics.last_success = time()
 
     def poll_failed(self, code: str, reason: str) -> None:
         """A poll failed; the served model stays."""
@@ -64,14 +67,18 @@ class Reporter:
             )
         self._set_pending(version, error.code, str(error), attempts)
 
-    def download_failed(self, version: str, error: Unavailable, attempts: int) -> None:
-        """A download failed, and the follower will retry it."""
-        logger.warning(
-            "model %s version %s: download failed, trying again: %s",
-            self.status.name,
-            version,
-            error,
-        )
+    def try_failed(self, version: str, error: Unavailable, attempts: int) -> None:
+        """A version could not be fetched or tried, and the follower will try again."""
+        if self._failed != (version, str(error)):
+            what = "trying the bundle" if error.code == "sandbox_failed" else "download"
+            logger.warning(
+                "model %s version %s: %s failed, trying again: %s",
+                self.status.name,
+                version,
+                what,
+                error,
+            )
+        self._failed = version, str(error)
         self._set_pending(version, error.code, str(error), attempts)
         self._metrics.count(error.code)
 
@@ -93,7 +100,7 @@ class Reporter:
     def model_loaded(self, version: str, manifest_sha256: str, since: datetime) -> None:
         """A version, from the registry or from disk, answers from now on."""
         self.status.served = Served(version=version, manifest_sha256=manifest_sha256, since=since)
-        self.status.pending = self.status.refused = None
+        self.status.pending = self.status.refused = self._failed = None
         self._metrics.served_version, self._metrics.pending = version, 0
 
     def now_serving(self, version: str, change: SchemaChange | None) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from halfcore.bundle_signature import Signers
@@ -30,6 +30,8 @@ class Resources:
         workspace: the MLflow workspace that is followed; empty: the default one.
         signers: one of them must have signed each bundle; None: nobody needs to.
         refuse_rollback: refuse a bundle that was made before the served one.
+        turn: held while a bundle is tried or loaded. Of many followed models one does so at a time:
+            a sandbox takes 100 MB, and all of them together more than most limits.
     """
 
     client: Client
@@ -44,6 +46,7 @@ class Resources:
     workspace: str
     signers: Signers | None = None
     refuse_rollback: bool = False
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function that blocks, off the event loop."""

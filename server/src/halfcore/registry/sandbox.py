@@ -12,11 +12,14 @@ from pathlib import Path
 import msgspec
 
 from halfcore.host import memory_left
-from halfcore.registry.errors import Refusal
+from halfcore.log import reason_of
+from halfcore.registry.errors import Refusal, Unavailable
 
 _NICE = 19
 _LEAST_BYTES = 64 << 20
 """Less than the interpreter and the runtime take, so that a trial could only fail."""
+_STOPPED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What ends a sandbox from outside: systemd, for example, stops all processes of a service."""
 
 
 class Verdict(msgspec.Struct):
@@ -48,6 +51,8 @@ class Sandbox:
 
         Raises:
             Refusal: the bundle is not good, or the sandbox returned no verdict.
+            Unavailable: the sandbox did not start, or was stopped, which says nothing about the
+                bundle.
         """
         memory_bytes = self._memory_limit()
         process = _start(
@@ -90,7 +95,7 @@ class Sandbox:
         try:
             verdict = msgspec.json.decode(output, type=Verdict)
         except msgspec.DecodeError:
-            raise _crash(returncode) from None
+            raise _without_verdict(returncode) from None
         if verdict.code == "sandbox_memory":
             raise Refusal(
                 verdict.code,
@@ -104,22 +109,34 @@ class Sandbox:
             )
 
 
-def _crash(returncode: int) -> Refusal:
+def _without_verdict(returncode: int) -> Refusal | Unavailable:
     how = (
         f"signal {signal.Signals(-returncode).name}"
         if returncode < 0
         else f"exit code {returncode}"
     )
+    if -returncode in _STOPPED:
+        return Unavailable("sandbox_failed", f"the sandbox was stopped from outside ({how})")
+    if returncode == -signal.SIGKILL:
+        return Refusal(
+            "sandbox_memory",
+            f"the sandbox was killed ({how}), as the kernel does when memory is short; raise the "
+            "memory limit, or free memory, and reload the model",
+        )
     return Refusal(
         "sandbox_crashed", f"the sandbox crashed ({how}) while it loaded or ran the model"
     )
 
 
 def _environment() -> dict[str, str]:
-    """Without this process's secrets, because the sandbox runs a graph from outside."""
-    names = ("PATH", "LD_LIBRARY_PATH", "LANG", "TZ", "PYTHONPATH", "TMPDIR")
+    """Without this process's secrets, because the sandbox runs a graph from outside. It imports
+    from where this process does, and so not from its working directory."""
+    names = ("PATH", "LD_LIBRARY_PATH", "LANG", "TZ", "TMPDIR")
     passed = {name: os.environ[name] for name in names if name in os.environ}
-    return passed | {"PYTHONDONTWRITEBYTECODE": "1"}
+    return passed | {
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
 
 
 def _start(
@@ -130,21 +147,25 @@ def _start(
         f"--cpu-s={int(cpu_s) + 1}",
         f"--max-batch-size={max_batch_size}",
     ]
-    # The module is this package's own, and so are the numbers and the path
-    process = subprocess.Popen(  # noqa: S603
-        [
-            sys.executable,
-            "-m",
-            "halfcore.registry.sandbox_child",
-            str(bundle),
-            f"--parent={os.getpid()}",
-            *limits,
-        ],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=_environment(),
-    )
+    command = [sys.executable, "-P", "-m", "halfcore.registry.sandbox_child", str(bundle)]
+    try:
+        # The module is this package's own, and so are the numbers and the path
+        process = subprocess.Popen(  # noqa: S603
+            [*command, f"--parent={os.getpid()}", *limits],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=_environment(),
+            # Ctrl-C in the server's terminal would reach it, too
+            start_new_session=True,
+        )
+    except OSError as error:
+        # Without the file's name, which clients could read in /health
+        raise Unavailable(
+            "sandbox_failed",
+            f"the sandbox could not be started: {error.strerror or reason_of(error)}; see the "
+            "limits of processes and memory, and whether Python is still where it was at the start",
+        ) from None
     # Set here and not by the child, so that its imports, which take most of its CPU time, already
     # yield to predictions.
     with suppress(OSError):

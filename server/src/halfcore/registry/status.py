@@ -1,6 +1,7 @@
 """What a follower reports about itself, in `GET /models/{name}`, `/health` and the log."""
 
-from datetime import UTC, datetime
+from datetime import datetime
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -50,8 +51,9 @@ class Status(msgspec.Struct, kw_only=True):
     schema_change: SchemaChange | None = None
     """What the served version changed for clients compared with the version before it; None if
     nothing, or if it is the first."""
-    last_success: datetime | None = None
-    """When the registry last answered as it should."""
+    last_success: float | None = None
+    """When the registry last answered as it should, of `monotonic`: a corrected clock changes no
+    age."""
     error: str | None = None
     """Why the last poll failed; None if it did not."""
 
@@ -60,9 +62,5 @@ def described(status: Status) -> dict[str, Any]:
     """A status as JSON values, with the age of the last good poll instead of its time."""
     document: dict[str, Any] = msgspec.to_builtins(status)
     del document["name"], document["role"], document["last_success"]
-    age_s = (
-        None
-        if status.last_success is None
-        else (datetime.now(UTC) - status.last_success).total_seconds()
-    )
-    return document | {"last_success_age_s": age_s and round(age_s, 1)}
+    last = status.last_success
+    return document | {"last_success_age_s": None if last is None else round(monotonic() - last, 1)}

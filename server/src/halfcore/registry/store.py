@@ -12,6 +12,7 @@ Only a whole and accepted bundle has a name without a leading dot. Every functio
 follower calls them off the event loop.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -24,7 +25,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from halfcore.log import logger
+from halfcore.log import logger, reason_of
 
 _DIGITS = 16
 
@@ -253,6 +254,18 @@ class Store:
             max(0, self._keep - len(needed - {""})) :
         ]:
             self.discard(path)
+
+
+def unwritable(error: OSError) -> str:
+    """Why the store cannot be written, and what to do; without a path, because clients read it."""
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        advice = "let the user who runs this server write to HALFCORE_STORE, its directory"
+    else:
+        advice = "make room in HALFCORE_STORE, its directory"
+    return (
+        f"the store cannot be written: {error.strerror or reason_of(error)}; {advice}, or let it "
+        "name another one"
+    )
 
 
 def _folder(version: str, manifest_sha256: str) -> str:

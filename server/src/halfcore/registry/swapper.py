@@ -223,7 +223,8 @@ class Swapper:
             )
             source = await in_thread(self._read_download, staging)
             self._check_age(source.manifest)  # before it takes CPU time
-            await resources.sandbox.run(staging, in_thread)
+            async with resources.turn:
+                await resources.sandbox.run(staging, in_thread)
             identity = (wanted.version, wanted.manifest_sha256)
             path = await in_thread(store.accept, staging, *identity)
             return Bundle(path, source.manifest)
@@ -238,7 +239,8 @@ class Swapper:
     async def _load(self, source: Bundle) -> Prepared:
         """Load an accepted bundle; one that this process cannot load leaves the store."""
         try:
-            return await self._resources.in_thread(self._prepare, source)  # type: ignore[no-any-return]
+            async with self._resources.turn:
+                return await self._resources.in_thread(self._prepare, source)  # type: ignore[no-any-return]
         except (BundleError, EngineError, MemoryError) as error:
             await self._resources.in_thread(self._resources.store.discard, source.path)
             raise Refusal(

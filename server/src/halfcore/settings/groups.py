@@ -115,7 +115,8 @@ class Registry:
     tracking_password: str = ""
     """that user's password"""
     tracking_ca_file: str = ""
-    """certificates to trust for the MLflow server; empty: the system's"""
+    """file with certificates to trust for the MLflow server, PEM, or a folder that `openssl rehash`
+    has indexed; empty: the system's"""
     tracking_workspace: Annotated[str, Meta(pattern="^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$")] = ""
     """workspace of the MLflow server whose models are followed; a server without workspaces is then
     refused; empty: the server's default one"""

@@ -1,6 +1,6 @@
 """A prediction in another protocol: only reading the body and writing the answer differ."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from math import inf
 from time import perf_counter
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from halfcore.pipeline.decode import SHORT_BODY_BYTES, Rows, all_at_once
 from halfcore.pipeline.engine import Result
 from halfcore.predict.admission import Head
 from halfcore.predict.budget import LARGE_ANSWER_BYTES
-from halfcore.predict.prediction import Answer, Context, Headers, Prediction, Send
+from halfcore.predict.prediction import Answer, Context, Fallback, Headers, Prediction, Send
 from halfcore.predict.protocols.protocol import Call, Wire
 from halfcore.problem import Problem
 
@@ -37,7 +37,7 @@ class TranslatedPrediction(Prediction):
         request_id: str | None,
         send: Send,
         context: Context,
-        fallback: Callable[[], Prediction] | None = None,
+        fallback: Fallback | None = None,
     ) -> None:
         super().__init__(body, request_id, send, context, fallback)
         self._spoken = spoken

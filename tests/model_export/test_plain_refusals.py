@@ -17,6 +17,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import IsolationForest, RandomForestClassifier
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
+from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, RadiusNeighborsClassifier
@@ -191,13 +192,14 @@ def studied(model: Any, x: Any) -> Any:
     [
         (LabelPropagation(), r"step 'LabelPropagation' \(LabelPropagation\) cannot be converted"),
         (RadiusNeighborsClassifier(9.0), r"\(RadiusNeighborsClassifier\) cannot be converted"),
+        (GaussianProcessClassifier(), r"cannot be converted to ONNX: no conversion of this class"),
         (DummyClassifier(strategy="uniform"), "answers at random, strategy='uniform'"),
         (
             make_pipeline(FunctionTransformer(np.linalg.norm, validate=False), Ridge()),
             r"step 'functiontransformer' \(FunctionTransformer\)",
         ),
     ],
-    ids=["no conversion", "unusable conversion", "random", "function"],
+    ids=["no conversion", "unusable conversion", "no operator", "random", "function"],
 )
 def test_a_refusal_of_an_export_names_the_page(
     model: Any, said: str, save: Callable[..., Any], export: Callable[..., Any]

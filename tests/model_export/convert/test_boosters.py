@@ -196,15 +196,6 @@ def test_categories_that_are_numbers(library):
     check(model, rows)
 
 
-def test_categories_with_names_of_xgboost_are_refused():
-    """It numbers them by itself, and the graph's columns hold no such numbers."""
-    frame = pd.DataFrame({"size": np.arange(60.0), "kind": pd.Categorical(["a", "b", "c"] * 20)})
-    model = xgb.XGBClassifier(n_estimators=3, enable_categorical=True)
-    model.fit(frame, frame["kind"] == "b")
-    with pytest.raises(ExportError, match=r"numbers by itself.*OrdinalEncoder"):
-        convert_piece("model", model, 2, "float32", classifier_options(model))
-
-
 @pytest.mark.parametrize(
     "model",
     [

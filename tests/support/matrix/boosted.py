@@ -30,6 +30,11 @@ from support.matrix.data import customers, numbers, spent, values, with_gaps
 _LIGHT = {"n_estimators": 15, "verbose": -1, "n_jobs": 1}
 _CAT = {"n_estimators": 15, "verbose": 0, "allow_writing_files": False, "thread_count": 1}
 _XGB = {"n_estimators": 15, "n_jobs": 1}
+_SPLITTING: dict[str, dict[str, Any]] = {
+    "xgboost": {"enable_categorical": True, "max_cat_to_onehot": 1},
+    "lightgbm": {"min_data_per_group": 5, "cat_smooth": 1},
+}
+"""Splits of categories, also of few rows."""
 CLASSIFIERS: dict[str, Callable[..., Any]] = {
     "xgboost": lambda **more: xgboost.XGBClassifier(**_XGB, **more),
     "lightgbm": lambda **more: lightgbm.LGBMClassifier(**_LIGHT, **more),
@@ -210,7 +215,41 @@ def _flavours() -> list[Case]:
         ("native-catboost", "catboost", _native_catboost),
     ):
         group.add(name, lambda f=flavour, t=train: _logged(f, t()))
+    for flavour in ("xgboost", "lightgbm"):
+        group.add(f"flavour-{flavour}-pandas", lambda f=flavour: _logged(f, _own_categories(f)))
+        group.add(f"pipeline-{flavour}-pandas", lambda f=flavour: _passed_on(f))
+        group.add(f"native-{flavour}-pandas", lambda f=flavour: _logged(f, _native_categories(f)))
     return group.cases
+
+
+def _of_pandas() -> tuple[Any, Any]:
+    """Customers in the pandas type `category`: text with gaps, and whole numbers."""
+    x, y = customers()
+    x["zone"] = np.random.default_rng(2).choice([30, 10, 20], len(x))
+    x.loc[::11, "city"] = None
+    kinds = dict.fromkeys(("city", "plan", "zone"), "category")
+    return x.astype(kinds), y ^ (x["zone"] == 10).to_numpy()
+
+
+def _own_categories(name: str) -> tuple[Any, Any]:
+    x, y = _of_pandas()
+    return CLASSIFIERS[name](**_SPLITTING[name]).fit(x, y), x
+
+
+def _passed_on(name: str) -> Trained:
+    x, y = _of_pandas()
+    scale = ColumnTransformer([("scale", StandardScaler(), ["age"])], remainder="passthrough")
+    scale.set_output(transform="pandas")
+    return _fitted(make_pipeline(scale, CLASSIFIERS[name](**_SPLITTING[name])), x, y)
+
+
+def _native_categories(name: str) -> tuple[Any, Any]:
+    x, y = _of_pandas()
+    if name == "xgboost":
+        rows = xgboost.DMatrix(x, y, enable_categorical=True)
+        return xgboost.train({"objective": "binary:logistic", "nthread": 1}, rows, 15), x
+    parameters = {"objective": "binary", "verbose": -1, "num_threads": 1, **_SPLITTING[name]}
+    return lightgbm.train(parameters, lightgbm.Dataset(x, y), 15), x
 
 
 def _in_flavour(flavour: str, model: Any, kind: str) -> Trained:

@@ -14,6 +14,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
+import xgboost
 from mlflow.models import infer_signature
 from rich.console import Console
 
@@ -24,7 +25,7 @@ from model_export.prove.neighbours import Neighbours
 from model_export.report import Reporter
 from support.matrix import catalogue
 from support.matrix.case import Trained
-from support.matrix.rows import drawn, model_input, probes, records
+from support.matrix.rows import drawn, model_input, probes, records, takes_categories
 
 RESULT, ANSWERS = "result.json", "answers.json"
 _HEADROOM_MB = 4_096
@@ -108,7 +109,9 @@ def _exported(uri: str, folder: Path, gate_rows: int | None) -> Path:
 def _ask(uri: str, trained: Trained, bundle: Path, folder: Path) -> None:
     """Store fresh rows with the registered model's answers."""
     manifest = json.loads((bundle / "manifest.json").read_text())
-    served = mlflow.pyfunc.load_model(uri)
+    # MLflow's check of the signature refuses a table with the types of the training table.
+    own = takes_categories(trained.rows)
+    served = _Trained(trained.model) if own else mlflow.pyfunc.load_model(uri)
     table = drawn(manifest, trained.rows)
     asked = model_input(table, trained.rows)
     expected, chances = _answers(served, trained, asked)
@@ -124,6 +127,19 @@ def _ask(uri: str, trained: Trained, bundle: Path, folder: Path) -> None:
         "probes": tried,
     }
     (folder / ANSWERS).write_text(json.dumps(content))
+
+
+class _Trained:
+    """A model as its users call it, without MLflow."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def predict(self, rows: Any) -> Any:
+        """Its answers."""
+        if not isinstance(self._model, xgboost.Booster):
+            return self._model.predict(rows)
+        return self._model.predict(xgboost.DMatrix(rows, enable_categorical=True))
 
 
 def _answers(served: Any, trained: Trained, asked: Any) -> tuple[list[Any], list[Any] | None]:

@@ -85,6 +85,9 @@ def model_input(table: pd.DataFrame, rows: Any) -> Any:
     made = {}
     for name, column in table.items():
         kind = rows.rename(columns=str)[name].dtype
+        if isinstance(kind, pd.CategoricalDtype):
+            made[name] = _categories(column, kind)
+            continue
         values = column.map(lambda value: np.nan if value is None else value)
         numeric = kind.kind in "iufb"
         if numeric and column.isna().any():
@@ -96,6 +99,20 @@ def model_input(table: pd.DataFrame, rows: Any) -> Any:
     frame = frame[[str(name) for name in names]]
     frame.columns = pd.Index(names)
     return frame
+
+
+def _categories(column: pd.Series, kind: pd.CategoricalDtype) -> pd.Series:
+    """A column of the pandas type `category`, in which an unknown one is itself, not null."""
+    unknown = pd.Index([v for v in column.unique() if not pd.isna(v) and v not in kind.categories])
+    known = kind.categories if unknown.empty else kind.categories.append(unknown)
+    return pd.Series(pd.Categorical(column.where(column.notna(), None), categories=known))
+
+
+def takes_categories(rows: Any) -> bool:
+    """Whether a model was trained on a column of the pandas type `category`."""
+    return isinstance(rows, pd.DataFrame) and any(
+        isinstance(kind, pd.CategoricalDtype) for kind in rows.dtypes
+    )
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

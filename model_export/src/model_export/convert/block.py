@@ -12,6 +12,7 @@ from onnx import TensorProto
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
 from skl2onnx.convert import convert_sklearn
+from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.neighbors import RadiusNeighborsClassifier, RadiusNeighborsRegressor
 
 from model_export.convert.boosters.register import register_all
@@ -172,7 +173,7 @@ def convert_piece(
     Raises:
         ExportError: it cannot be converted to standard ONNX operators.
     """
-    if isinstance(step, _WRONGLY_CONVERTED):
+    if isinstance(step, _NOT_CONVERTED):
         raise _without_conversion(path, step)
     register_all(step)
     tensor = (FloatTensorType if dtype == "float32" else DoubleTensorType)([None, width])
@@ -196,15 +197,18 @@ def convert_piece(
         {f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain not in OPSET}
     ):
         raise ExportError(
-            f"step {path!r} ({type(step).__name__}) needs {', '.join(foreign)}, which is no "
-            f"operator of ONNX itself: change its settings, or {_instead(step)}"
+            f"step {path!r} ({type(step).__name__}) cannot be converted to ONNX: its conversion "
+            f"needs an operator that the standard does not have ({', '.join(foreign)}); change "
+            f"its settings, or {_instead(step)}"
         )
     return model
 
 
-_WRONGLY_CONVERTED = (RadiusNeighborsClassifier, RadiusNeighborsRegressor)
-"""skl2onnx 1.20 converts them to a graph that reads the training row -1 for a row that has not all
-training rows within the radius, at which ONNX Runtime fails."""
+_NOT_CONVERTED = (GaussianProcessClassifier, RadiusNeighborsClassifier, RadiusNeighborsRegressor)
+"""skl2onnx 1.20 converts neighbours within a radius to a graph that reads the training row -1 for a
+row that has not all training rows within the radius, at which ONNX Runtime fails. For a Gaussian
+process of classes it needs an operator of ONNX Runtime's contributions, and of more than two
+classes it converts none."""
 
 
 def _without_conversion(path: str, step: Any) -> ExportError:

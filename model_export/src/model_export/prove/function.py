@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from model_export.errors import ExportError, plain
+from model_export.registry.client import has_pandas_categories
 from model_export.registry.onnx_model import OnnxModel
 from model_export.study.rows import to_model_input
 
@@ -34,7 +35,7 @@ def predict(fetched: FetchedModel, rows: Any) -> np.ndarray[Any, Any]:
     # Of a graph MLflow makes a table, which cannot hold a label next to a matrix.
     is_other = getattr(rows, "ndim", 2) == 1 or isinstance(fetched.estimator, OnnxModel)
     own = is_other or predict_function(fetched) != _PREDICT
-    model = fetched.estimator if own else fetched.pyfunc
+    model = fetched.estimator if own else fetched
     return np.asarray(model.predict(rows))
 
 
@@ -48,7 +49,7 @@ def check_predict_function(fetched: FetchedModel, schema: Schema, rows: Matrix) 
         rows: some packed rows.
 
     Returns:
-        one line for the user; None if the function is `predict`.
+        one line for the user; None if the function is `predict`, or cannot be asked.
 
     Raises:
         ExportError: it fails, or answers otherwise.
@@ -56,7 +57,10 @@ def check_predict_function(fetched: FetchedModel, schema: Schema, rows: Matrix) 
     function = predict_function(fetched)
     if function == _PREDICT:
         return None
-    given, own = _answers_of_function(fetched, function, to_model_input(rows, schema))
+    frame = to_model_input(rows, schema)
+    if has_pandas_categories(frame):  # which MLflow refuses
+        return None
+    given, own = _answers_of_function(fetched, function, frame)
     if given.shape != own.shape or not np.array_equal(given, own, equal_nan=True):
         raise ExportError(
             f"the registered pyfunc does not answer the {function} of the estimator inside it: "

@@ -250,11 +250,6 @@ class Oracle:
             return TRAIN_AGAIN
         if "feature names" in str(error).lower():
             return "log the model with the signature of the table that it was trained on"
-        if "categorical_feature" in str(error):  # LightGBM's
-            return (
-                "encode the columns of the pandas type category before it in a Pipeline, with an "
-                "OrdinalEncoder"
-            )
         if "dtype bool" in str(error):  # scikit-learn's imputers
             return "train it on 0 and 1 in place of booleans, such as of table.astype(float)"
         return (

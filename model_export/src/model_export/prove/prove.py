@@ -327,6 +327,11 @@ def _reference(studied: StudiedModel, truth: Truth) -> str:
         if function == "predict"
         else f"predict of the estimator in mlflow.pyfunc, which answers {function}"
     )
+    if any(column.pandas for column in studied.schema.columns):
+        labels = (
+            "predict of the estimator in mlflow.pyfunc, for a table with columns of the pandas "
+            "type category"
+        )
     if studied.schema.takes_texts:
         labels = "predict of the estimator in mlflow.pyfunc, for a list of texts"
     if studied.fetched.flavor == "onnx":

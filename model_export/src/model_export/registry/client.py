@@ -72,6 +72,17 @@ class FetchedModel:
     """Both versions in words, if the model was trained with another scikit-learn than the installed
     one."""
 
+    def predict(self, rows: Any) -> Any:
+        """What `mlflow.pyfunc` answers. A signature has no type for columns of the pandas type
+        `category`, so MLflow refuses them; a table with such columns goes to the estimator."""
+        own = has_pandas_categories(rows)
+        return self.estimator.predict(rows) if own else self.pyfunc.predict(rows)
+
+
+def has_pandas_categories(rows: Any) -> bool:
+    """Whether this is a table with a column of the pandas type `category`."""
+    return any(str(dtype) == "category" for dtype in getattr(rows, "dtypes", ()))
+
 
 def connect(tracking_uri: str) -> None:
     """Point MLflow at a tracking server or store, and hide its log lines below ERROR."""

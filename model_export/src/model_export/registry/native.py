@@ -30,7 +30,7 @@ class NativeBooster(RegressorMixin, BaseEstimator):
             return self.booster.predict(rows)
         from xgboost import DMatrix  # the model's own package
 
-        return self.booster.predict(DMatrix(rows))
+        return self.booster.predict(DMatrix(rows, enable_categorical=True))
 
 
 def adapted(model: Any) -> Any:

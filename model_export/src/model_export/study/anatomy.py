@@ -17,6 +17,7 @@ reads the raw columns has one anatomy per member, because each may encode the co
 from __future__ import annotations
 
 import copy
+import itertools
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEnc
 from model_export.errors import ExportError, listed
 from model_export.study.decision import Threshold, find_threshold
 from model_export.study.members import members, unwrapped
+from model_export.study.own_categories import encoder_of, encoders_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -185,7 +187,7 @@ def dissect(estimator: Any, names: list[str], path: str = "") -> Anatomy:
     first = [step for _, step in steps[:1]]
     joined = _branch(final[0], steps, everything, names)
     if joined.parts:
-        branches, steps = joined.parts, list(joined.steps)
+        branches, steps = _with_own_categories(steps[0], joined.parts, joined.steps)
     else:
         branches, steps = (replace(joined, steps=()),), list(joined.steps)
     read = {column for branch in branches for leaf in branch.leaves() for column in leaf.columns}
@@ -195,6 +197,29 @@ def dissect(estimator: Any, names: list[str], path: str = "") -> Anatomy:
     whole = not joined.parts or (is_union and not any(part.parts for part in branches))
     threshold = find_threshold(estimator)
     return Anatomy(branches, tuple(steps), final, unused, whole, threshold)
+
+
+def _with_own_categories(
+    first: Step, branches: tuple[Branch, ...], steps: tuple[Step, ...]
+) -> tuple[tuple[Branch, ...], list[Step]]:
+    """Move the encoder of a booster's own categories, if it is the next step, into those branches
+    of a ColumnTransformer that only pass columns on: there they are still columns of the row."""
+    own = encoders_in(steps[0][1]) if steps else {}
+    if not own or not isinstance(first[1], ColumnTransformer):
+        return branches, list(steps)
+    found: list[Branch] = []
+    for branch in branches:
+        if branch.encode or branch.steps or branch.parts:
+            found.append(branch)
+            continue
+        start = first[1].output_indices_[branch.name.removeprefix(f"{first[0]}/")].start
+        features = enumerate(branch.columns, start)
+        for feature, run in itertools.groupby(features, lambda i: i[0] if i[0] in own else -1):
+            columns = tuple(column for _, column in run)
+            encode = ((steps[0][0], own.pop(feature)),) if feature in own else ()
+            found.append(replace(branch, columns=columns, encode=encode))
+    # Those that are left are made by a step: no encoder can stand in front of it.
+    return (branches, list(steps)) if own else (tuple(found), list(steps[1:]))
 
 
 def _with_members(estimator: Any, final: Step, inside: Sequence[Step], names: list[str]) -> Anatomy:
@@ -216,6 +241,8 @@ def _flatten(estimator: Any, path: str = "") -> list[Step]:
     own = path or type(estimator).__name__
     if getattr(estimator, "_preprocessor", None) is not None:
         return [(f"{own}/categories", _category_encoder(estimator)), (own, estimator)]
+    if (encoder := encoder_of(estimator)) is not None:
+        return [(f"{own}/categories", encoder), (own, estimator)]
     if isinstance(estimator, RFE) and hasattr(estimator, "predict"):
         return [(f"{own}/selection", estimator), *_flatten(estimator.estimator_, path)]
     if not isinstance(estimator, Pipeline):

@@ -18,6 +18,7 @@ from model_export.errors import ExportError, plain
 from model_export.registry.native import NativeBooster
 from model_export.study import texts
 from model_export.study.arrays import same_values
+from model_export.study.own_categories import PandasCategories
 from model_export.study.rows import null_of, to_model_input, unknown_of
 
 if TYPE_CHECKING:
@@ -72,6 +73,10 @@ def _encoded_columns(branch: Branch, schema: Schema, found: dict[int, Column]) -
         if i in found and found[i].kind == "text":
             raise texts.two_uses(found[i], branch.name)
         column = _with_categories(found.get(i, schema.columns[i]), values, branch.name)
+        own = branch.encoder
+        # XGBoost takes no other type than that of its training table, LightGBM any.
+        if isinstance(own, PandasCategories) and not (column.pandas and own.lenient):
+            column = replace(column, pandas=str(own.values.dtype))
         columns[i] = column
     return columns
 
@@ -135,6 +140,12 @@ def _refuse_text(schema: Schema, anatomy: Anatomy) -> None:
             continue
         if not column.categories:
             reader = _first_reader(branches[i], anatomy)
+            if type(reader).__module__.startswith("xgboost"):
+                raise ExportError(
+                    f"column {column.name!r} holds text, and XGBoost has not stored its "
+                    "categories: train it again with XGBoost 3.1 or newer, or encode the column "
+                    "before it in a Pipeline, with an OrdinalEncoder or OneHotEncoder"
+                )
             if type(reader).__module__.partition(".")[0] in _BOOSTERS:
                 raise ExportError(
                     f"column {column.name!r} holds text, which {type(reader).__name__} turns into "

@@ -138,7 +138,7 @@ def _answering(fetched: FetchedModel, schema: Schema, positions: list[int]) -> l
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # null may be an unknown category, which warns
-            fetched.pyfunc.predict(to_model_input(rows, schema))
+            fetched.predict(to_model_input(rows, schema))
     except Exception:  # noqa: BLE001
         # MLflow's enforcement and any estimator may raise anything: the model refuses null.
         if len(positions) == 1:

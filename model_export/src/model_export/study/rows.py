@@ -34,7 +34,7 @@ def to_model_input(packed: Matrix, schema: Schema) -> pd.DataFrame | np.ndarray[
         matrix = _checked_cast(_with_values(packed, schema), schema.matrix_dtype)
         return matrix[:, 0] if schema.flat else matrix
     dtypes = {column.dtype for column in schema.columns}
-    if len(dtypes) == 1 and not any(column.is_index for column in schema.columns):
+    if len(dtypes) == 1 and not any(c.is_index or c.pandas for c in schema.columns):
         # One block: thousands of columns then take as long as one.
         frame = pd.DataFrame(_checked_cast(packed, dtypes.pop()), copy=False)
     else:
@@ -62,7 +62,8 @@ def _with_values(packed: Matrix, schema: Schema) -> Matrix:
 
 def _series(values: np.ndarray[Any, Any], column: Column) -> pd.Series:
     if not column.is_index:
-        return pd.Series(_checked_cast(values, column.dtype))
+        series = pd.Series(_checked_cast(values, column.dtype))
+        return series.astype("category") if column.pandas else series
     known = np.empty(len(column.categories) + 2, dtype=object)
     known[:-2] = column.categories
     known[-2] = column.null
@@ -74,6 +75,9 @@ def _series(values: np.ndarray[Any, Any], column: Column) -> pd.Series:
         chosen[unknown] = list(
             itertools.islice(itertools.cycle(column.unknown), int(unknown.sum()))
         )
+    if column.pandas:
+        known_ones = pd.Index([*column.categories, *column.unknown], dtype=column.pandas)
+        return pd.Series(pd.Categorical(chosen, categories=known_ones))
     # An object column keeps None; every other dtype turns it into NaN, which may be a category.
     return pd.Series(chosen, dtype=object if column.null is None else column.dtype)
 

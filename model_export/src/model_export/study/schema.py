@@ -62,6 +62,9 @@ class Column:
     unknown: tuple[Category, ...] = ()
     """Values outside `categories`, all of which the registered model answers in the same way; empty
     if the server refuses unknown categories."""
+    pandas: str | None = None
+    """Type of the categories, if the registered model takes a column of the pandas type `category`
+    (str, int64, bool, …)."""
     label: Any = None
     """What the frame's column is called if not `name`: MLflow keeps the integers of unnamed
     frames."""

@@ -94,7 +94,7 @@ def _answers(fetched: FetchedModel, schema: Schema, position: int) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # encoders warn of unknown categories
-            fetched.pyfunc.predict(to_model_input(rows, schema))
+            fetched.predict(to_model_input(rows, schema))
     except Exception:  # noqa: BLE001
         return False  # MLflow's enforcement and any estimator may raise anything
     return True

@@ -38,8 +38,8 @@ def read(model: Any) -> Ensemble:
     """The trees of a fitted estimator of XGBoost's scikit-learn API, or of a Booster.
 
     Raises:
-        ExportError: it is not made of trees with one value in each leaf, its objective is unknown,
-            or its categories have names.
+        ExportError: it is not made of trees with one value in each leaf, or its objective is
+            unknown.
     """
     booster = model.get_booster() if hasattr(model, "get_booster") else model
     saved = json.loads(bytes(booster.save_raw("json")))["learner"]
@@ -61,12 +61,6 @@ def read(model: Any) -> Ensemble:
     trees = trees.get("model", trees)  # dart holds the trees of a gbtree
     outputs = max(_number(saved["learner_model_param"]["num_class"]), 1)
     outputs = max(outputs, _number(saved["learner_model_param"].get("num_target", "1")))
-    if trees.get("cats", {}).get("enc"):
-        raise ExportError(
-            "XGBoost compares with categories that it numbers by itself (of pandas, for example), "
-            "which is not supported: encode the column before the model, for example with "
-            "OrdinalEncoder"
-        )
     kept = trees["trees"][: _kept(model, booster, trees, outputs)]
     missing = getattr(model, "missing", math.nan)
     return Ensemble(

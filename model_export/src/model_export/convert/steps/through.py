@@ -45,6 +45,7 @@ from model_export.convert.steps import bins, functions, impute, kernels, scale, 
 from model_export.errors import ExportError, plain
 from model_export.study.anatomy import Weight, WholeNumbers, does_nothing, fan_out
 from model_export.study.members import unwrapped
+from model_export.study.own_categories import PandasCategories
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,6 +53,17 @@ if TYPE_CHECKING:
     from model_export.study.anatomy import Branch, Step
 
     Writer = Callable[[Block, str, Any], Block]
+
+
+def _refuse_categories(_block: Block, path: str, encoder: Any) -> Block:
+    """An encoder of a booster's own categories in front of which another step stands."""
+    raise ExportError(
+        f"step {path!r}: the booster takes a column of the pandas type category, of which a step "
+        f"before it makes its column {encoder.feature!r}: pass the column on as it is, by "
+        "remainder='passthrough' of a ColumnTransformer with set_output(transform='pandas'), or "
+        "encode it with an OrdinalEncoder"
+    )
+
 
 _WRITERS: dict[type, Writer] = {
     AdditiveChi2Sampler: kernels.write_additive,
@@ -69,6 +81,7 @@ _WRITERS: dict[type, Writer] = {
     Normalizer: scale.write_normalizer,
     Nystroem: kernels.write_nystroem,
     PLSSVD: select.write_rotation,
+    PandasCategories: _refuse_categories,
     PolynomialCountSketch: kernels.write_count_sketch,
     PolynomialFeatures: select.write_polynomial,
     PowerTransformer: scale.write_power,

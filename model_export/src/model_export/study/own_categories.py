@@ -1,0 +1,164 @@
+"""Reads the categories that XGBoost and LightGBM learned from columns of the pandas type
+`category`, as an encoder in front of the booster.
+
+Both libraries number a column's values by the categories of the training table, and their trees
+split on these numbers. A bundle's graph reads numbers as well, so an encoder of the same numbers
+takes the place of the pandas type.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from sklearn.compose import ColumnTransformer
+from sklearn.preprocessing import OrdinalEncoder
+
+from model_export.errors import ExportError, listed
+from model_export.registry.native import NativeBooster
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class PandasCategories(OrdinalEncoder):
+    """Numbers one column by its categories, in the training table's order; null is NaN.
+
+    Args:
+        feature: what the booster calls the column.
+        values: the categories.
+        lenient: an unknown category counts as null; otherwise it is an error.
+    """
+
+    def __init__(self, feature: str, values: Any, *, lenient: bool) -> None:
+        unknown = {"handle_unknown": "use_encoded_value", "unknown_value": np.nan}
+        super().__init__(**(unknown if lenient else {}))  # type: ignore[no-untyped-call]  # no types
+        self.feature, self.values, self.lenient = feature, values, lenient
+        self.categories_ = [np.asarray(values)]
+
+    def get_feature_names_out(self, input_features: Any = None) -> Any:
+        """One name: of the numbers."""
+        return np.asarray(["x0"] if input_features is None else input_features, dtype=object)
+
+    def transform(self, rows: Any) -> Any:
+        """float64[N, 1]: the numbers.
+
+        Raises:
+            ValueError: an unknown category, unless `lenient`.
+        """
+        column = np.asarray(rows, dtype=object)[:, 0]
+        codes = pd.Index(self.values).get_indexer(pd.Index(column)).astype(np.float64)
+        unknown = (codes < 0) & ~pd.isna(column)
+        if unknown.any() and not self.lenient:
+            raise ValueError(f"unknown category {column[unknown][0]!r}")
+        codes[codes < 0] = np.nan
+        return codes.reshape(-1, 1)
+
+
+@dataclass(frozen=True)
+class _Learned:
+    by_position: Mapping[int, pd.Index]
+    """Position of the feature → its categories, in the order of their numbers."""
+    names: list[str]
+    """Of all features."""
+    lenient: bool
+    """An unknown category counts as null."""
+
+
+def encoder_of(estimator: Any) -> ColumnTransformer | None:
+    """An encoder of the columns of the pandas type `category` that a booster was trained on, which
+    passes on its other columns; None if there are none.
+
+    Raises:
+        ExportError: the booster does not hold all that is needed.
+    """
+    model = estimator.booster if isinstance(estimator, NativeBooster) else estimator
+    package = type(model).__module__.partition(".")[0]
+    learned = None
+    if package == "xgboost":
+        learned = _of_xgboost(model)
+    elif package == "lightgbm":
+        learned = _of_lightgbm(model)
+    if learned is None or not learned.by_position:
+        return None
+    steps: list[tuple[str, Any, list[int]]] = []
+    for i in range(len(learned.names)):
+        values = learned.by_position.get(i)
+        if values is not None:
+            encoder = PandasCategories(learned.names[i], values, lenient=learned.lenient)
+            steps.append((str(i), encoder, [i]))
+        elif steps and isinstance(steps[-1][1], str):
+            steps[-1][2].append(i)
+        else:
+            steps.append((str(i), "passthrough", [i]))
+    found = ColumnTransformer(steps)
+    found.transformers_ = steps  # what `fit` would set, which needs rows
+    return found
+
+
+def encoders_in(step: Any) -> dict[int, PandasCategories]:
+    """Feature → its encoder, of what `encoder_of` answers; empty for any other step."""
+    found = step.transformers_ if isinstance(step, ColumnTransformer) else []
+    return {at[0]: each for _, each, at in found if isinstance(each, PandasCategories)}
+
+
+def _of_xgboost(model: Any) -> _Learned | None:
+    booster = model.get_booster() if hasattr(model, "get_booster") else model
+    if "c" not in (booster.feature_types or ()):
+        return None
+    # (name, Arrow array) of each feature; None for one without names of categories.
+    arrays = booster.get_categories(export_to_arrow=True).to_arrow()
+    found = {
+        i: _names(name, values) for i, (name, values) in enumerate(arrays) if values is not None
+    }
+    return _Learned(found, [name for name, _ in arrays], lenient=False)
+
+
+def _names(feature: str, values: Any) -> pd.Index:
+    """The categories of one feature of XGBoost, which stores as many bytes of each name as it has
+    letters: names outside ASCII are cut, and in tables of fewer categories it mixes them up."""
+    try:
+        names = values.to_pylist()
+        is_whole = all(name.isascii() for name in names if isinstance(name, str))
+    except UnicodeDecodeError:
+        is_whole = False
+    if not is_whole:
+        raise ExportError(
+            f"column {feature!r} has categories with letters outside ASCII, of which XGBoost "
+            "stores only a part: give the categories names of ASCII letters, or encode the column "
+            "before it in a Pipeline, with an OrdinalEncoder or OneHotEncoder"
+        )
+    return pd.Index(names, dtype="str" if isinstance(names[0], str) else str(values.type))
+
+
+def _of_lightgbm(model: Any) -> _Learned | None:
+    booster = getattr(model, "booster_", model)
+    categories = booster.pandas_categorical or []
+    if not categories:
+        return None
+    infos, names = booster.dump_model(num_iteration=1)["feature_infos"], booster.feature_name()
+    positions = _categorical_features(booster)
+    if len(positions) != len(categories) or not all(
+        infos.get(names[i], {}).get("max_value", 0) < len(values)
+        for i, values in zip(positions, categories, strict=True)
+    ):
+        raise ExportError(
+            f"LightGBM was trained on {len(categories)} columns of the pandas type category, and "
+            f"splits {listed([names[i] for i in positions]) or 'none'} by category, so that it is "
+            "not known which values belong to which column: train it with "
+            "categorical_feature='auto' and without ordered categories, or encode the columns "
+            "before it in a Pipeline, with an OrdinalEncoder"
+        )
+    found = {i: pd.Index(values) for i, values in zip(positions, categories, strict=True)}
+    return _Learned(found, names, lenient=True)
+
+
+def _categorical_features(booster: Any) -> list[int]:
+    """Positions of the features that are split by category, from the model's saved parameters."""
+    prefix = "[categorical_feature:"
+    for line in booster.model_to_string(num_iteration=1).splitlines():
+        if line.startswith(prefix):
+            return sorted(int(i) for i in line.removeprefix(prefix).rstrip("]").split(",") if i)
+    return []

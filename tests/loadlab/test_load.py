@@ -13,7 +13,7 @@ from loadlab.record.store import read
 from loadlab.target.process import control_group
 from loadlab.verdict.judge import judge
 from loadlab.verdict.stats import PAIRS
-from support.bundles import write_bundle
+from support.bundles import MIXED, write_bundle
 from support.labs import Lab, finish, left_over, plain, process_of
 from support.misbehaving import Faults, misbehaving
 from support.serving import serving
@@ -190,6 +190,26 @@ def test_rows_of_another_model_are_found_before_anything_is_measured(lab):
         assert not lab.runs()
         assert not left_over(process)
         assert server.process.poll() is None
+
+
+def test_a_server_that_fails_at_the_first_row_is_found_before_anything_is_measured(lab):
+    """As a service of another model does, whose code finds no such column: its words are quoted,
+    with what to do."""
+    with misbehaving(Faults(error_every=1)) as port:
+        process = lab.start("users=20", f"target=127.0.0.1:{port}", backend="", tier="")
+        said = plain(finish(process, 4, "got 500"))
+    assert "name the model that answers there with model=" in said
+    assert "null server" not in said
+    assert not lab.runs()
+
+
+def test_a_given_server_gets_the_rows_of_its_models_bundle(lab):
+    """Of a model of one's own, of which the lab has no data: its first row is the bundle's."""
+    write_bundle(lab.bundles, "mine", inputs=MIXED)
+    with misbehaving(Faults(error_every=1)) as port:
+        process = lab.start("model=mine", f"target=127.0.0.1:{port}", backend="", tier="")
+        said = plain(finish(process, 4, "refuses a row of this model:"))
+    assert all(f'"{column["name"]}":' in said for column in MIXED)
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,10 @@ class Doubler(TransformerMixin, BaseEstimator):
         return np.asarray(x) * 2
 
 
+def _with_length(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(length=frame["song"].str.len())
+
+
 def _as_text(x: Any) -> Any:
     """A function of the user's own."""
     return x.astype(str)
@@ -150,6 +154,16 @@ STUDIED: dict[str, tuple[Any, Any, Any, str]] = {
         TEXTS,
         SUNG,
         "column 'song' holds text, which Doubler reads, a class of your own",
+    ),
+    "text in a function of one's own": (
+        make_pipeline(
+            FunctionTransformer(_with_length),
+            make_column_transformer((Normalizer(), ["length"])),
+            Ridge(),
+        ),
+        TEXTS,
+        SUNG,
+        r"column 'song' holds text, which the function of step 'functiontransformer' \(",
     ),
     "words and characters": (
         two_texts(CountVectorizer(analyzer="char")),

@@ -13,6 +13,7 @@ from model_export.bundle.write import MODEL_FILE
 from model_export.distribution import distribution
 from model_export.prove.cautions import cautions
 from model_export.prove.compare import BATCH_SIZES
+from model_export.prove.function import predict_function
 from model_export.study.rows import to_json, to_json_value
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def compose(studied: StudiedModel, proof: Proof) -> dict[str, Any]:
 
 
 def _source(studied: StudiedModel) -> dict[str, Any]:
-    origin = studied.fetched.origin
+    origin, function = studied.fetched.origin, predict_function(studied.fetched)
     return {
         "uri": origin.uri,
         "resolved": origin.resolved,
@@ -73,6 +74,7 @@ def _source(studied: StudiedModel) -> dict[str, Any]:
         "model_id": origin.model_id,
         "flavor": studied.fetched.flavor,
         "model_class": _class_name(studied),
+        **({"predict_function": function} if function != "predict" else {}),
     }
 
 

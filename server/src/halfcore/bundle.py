@@ -158,6 +158,13 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     model_class: str
     run_id: str | None = None
     model_id: str | None = None
+    predict_function: str = "predict"
+    """What the registered pyfunc answers, and so `/invocations`."""
+
+    @property
+    def answers_probabilities(self) -> bool:
+        """Whether the registered pyfunc answers probabilities in place of labels."""
+        return self.predict_function == "predict_proba"
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,10 +17,14 @@ from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from model_export.errors import ExportError
+from model_export.study.anatomy import dissect
+from model_export.study.categories import find_categories
 from model_export.study.example import example_table
+from model_export.study.rows import from_frame, refused_values
+from model_export.study.schema import Column, Schema, read_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,12 +151,101 @@ def test_an_example_that_the_signature_does_not_permit(
     nests: pd.DataFrame, log: Callable[..., Path], export: Callable[..., Any]
 ) -> None:
     """A signature of `long` takes no null: the example's other rows are used, and the output counts
-    those that are left out."""
+    those that are left out and says which column is the reason."""
     bundle = export(log(of_nests(nests), nests, signature=signature_of(nests)))
 
     assert bundle.inputs("eggs") == {**bundle.inputs("eggs"), "kind": "integer", "nullable": False}
     left_out = int(nests["eggs"].isna().sum())
-    assert f"({left_out} left out: they hold a value that the model does not take)" in bundle.output
+    assert (
+        f"({left_out} left out: they hold null in ['eggs'], of the type integer: " in bundle.output
+    )
+
+
+def test_booleans_in_a_table_of_which_mlflow_infers_no_signature(
+    nests: pd.DataFrame, log: Callable[..., Path], export: Callable[..., Any]
+) -> None:
+    """A gap in another column costs the whole signature; the example still has the types, with an
+    encoder and without."""
+    rng = np.random.default_rng(6)
+    frame = nests.assign(ringed=rng.random(150) < 0.5, hollow=rng.random(150) < 0.5)
+    columns = make_column_transformer(
+        (SimpleImputer(), ["eggs"]), (OneHotEncoder(), ["ringed"]), ("passthrough", ["hollow"])
+    )
+    model = make_pipeline(columns, LogisticRegression()).fit(frame, frame["tree"] == "oak")
+
+    bundle = export(log(model, frame))
+
+    assert [bundle.inputs(name)["kind"] for name in ("ringed", "hollow")] == ["boolean"] * 2
+
+
+def test_encoded_booleans_of_a_model_without_signature_and_example() -> None:
+    """The encoder says it; the rows are of a file."""
+    frame = pd.DataFrame({"ringed": [True, False] * 60, "height": np.arange(120.0)})
+    columns = make_column_transformer((OneHotEncoder(), ["ringed"]), ("passthrough", ["height"]))
+    model = make_pipeline(columns, LogisticRegression()).fit(frame, np.arange(120) % 3 == 0)
+
+    schema = read_schema(None, model)
+    assert find_categories(schema, dissect(model, schema.names)).columns[0].kind == "boolean"
+
+
+def test_a_function_that_makes_the_categories_is_named(
+    nests: pd.DataFrame, log: Callable[..., Path], export: Callable[..., Any]
+) -> None:
+    """The encoder learned values that no row holds."""
+    upper = make_pipeline(FunctionTransformer(_upper), OneHotEncoder())
+    columns = make_column_transformer((SimpleImputer(), ["eggs"]), (upper, ["tree"]))
+    model = make_pipeline(columns, LogisticRegression()).fit(nests, nests["tree"] == "oak")
+
+    with pytest.raises(
+        ExportError,
+        match=r"values of \['tree'\] that no encoder learned, because step "
+        "'columntransformer/pipeline/functiontransformer' makes others of them: do its work before",
+    ):
+        export(log(model, nests))
+
+
+def _upper(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.apply(lambda column: column.str.upper())
+
+
+REFUSED: dict[str, tuple[Column, list[Any], str]] = {
+    "null": (Column("a", "number", "float64"), [1.0, None], "null in ['a']"),
+    "null of an integer": (
+        Column("a", "integer", "int64"),
+        [1, None],
+        "null in ['a'], of the type integer: to allow null, log float64 there",
+    ),
+    "category": (
+        Column("a", "category", "str", categories=("x",)),
+        ["x", "{y}"],
+        "values of ['a'] that its encoder did not learn",
+    ),
+    "infinity": (
+        Column("a", "number", "float64"),
+        [1.0, np.inf],
+        "numbers in ['a'] that are too large for float32",
+    ),
+    "half": (
+        Column("a", "integer", "int64"),
+        [1.0, 1.5],
+        "numbers in ['a'] that are not whole, or too large for its type",
+    ),
+    "two": (
+        Column("a", "boolean", "bool"),
+        [1, 2],
+        "values of ['a'] that are neither true nor false",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_row_that_is_left_out_holds(name: str) -> None:
+    """The column and what is wrong with it."""
+    column, values, expected = REFUSED[name]
+    frame, schema = pd.DataFrame({"a": values}), Schema((column,), named=True)
+
+    assert from_frame(frame, schema)[1].tolist() == [True, False]
+    assert refused_values(frame[1:], schema, {}) == expected
 
 
 def splitting() -> Any:

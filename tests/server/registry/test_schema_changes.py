@@ -61,6 +61,9 @@ def difference(
 
 NEW = {"name": "tail", "kind": "number", "nullable": True, "example": 1.0}
 WHOLE = {"domain": (-5.0, 5.0)}
+ANSWERS_PROBABILITIES = bundle.Source(
+    uri="", resolved="", flavor="", model_class="", predict_function="predict_proba"
+)
 CASES: dict[str, tuple[bool, str, dict[str, Any]]] = {
     "a column more": (False, 'added "tail" (required)', {"inputs": [*MIXED, NEW]}),
     "a column more with a default": (
@@ -119,6 +122,11 @@ CASES: dict[str, tuple[bool, str, dict[str, Any]]] = {
     "a class more": (False, "classes are new: d", {"classes": ["a", "b", "c", "d"]}),
     "a class less": (False, "classes are gone: c", {"classes": ["a", "b"]}),
     "no probabilities": (False, "answers have no longer probabilities", {"outputs": ["label"]}),
+    "another function of the pyfunc": (
+        False,
+        "/invocations answers probabilities",
+        {"source": ANSWERS_PROBABILITIES},
+    ),
     "another task": (
         False,
         "the task is regression, before it was classification",

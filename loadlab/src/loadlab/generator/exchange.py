@@ -56,6 +56,10 @@ class NoAnswer(WrongAnswer):
     rows to ask."""
 
 
+class Broken(WrongAnswer):
+    """It answers a row with an error of its own, as many do for rows of another model."""
+
+
 class Exchange(msgspec.Struct, frozen=True):
     """One request's body and the body of its right answer, both JSON."""
 
@@ -132,8 +136,8 @@ def bodies(model: str, manifest: Manifest | None, seed: int) -> list[str]:
     if not found:
         known = ", ".join(sorted(file.stem for file in ROWS.glob("*.csv")))
         raise NoAnswer(
-            f"there are no rows for model={model}: neither golden rows nor data of that name; "
-            f"without a bundle the lab has those of {known}"
+            f"there are no rows for model={model}: `just export models:/{model}@ALIAS` makes a "
+            f"bundle, whose rows the lab sends; without one it has those of {known}"
         )
     return found[:MOST]
 
@@ -273,7 +277,7 @@ def _answer(ask: Ask, body: str) -> str:
     except (OSError, ValueError) as error:
         raise NoAnswer(f"the server at rest gave no answer: {error}") from None
     if status != 200:
-        refused = NoAnswer if 300 <= status < 500 else WrongAnswer
+        refused = NoAnswer if 300 <= status < 500 else Broken
         raise refused(
             f"the server refuses a row of this model: {body} got {status} "
             f"{answer[:200].decode(errors='replace')}"

@@ -74,7 +74,7 @@ def _load(order: Order, root: Path, console: Console) -> int:
         if backend == "cgroup":
             case(Place.of(root).bundles, order.model)  # that there is one, before the null server
         elif backend == "given":
-            session.ask_target(order)
+            session.ask_target(order, Place.of(root).bundles)
         what = f"tier {order.tier.name}, scenario {order.scenario.name}, {order.users:,} users"
         say(console, f"{what}; backend {backend} ({why})")
         for reason in machine.watch(_WATCH_S).reasons:

@@ -198,7 +198,8 @@ class Conductor:
             else 0
         )
         self._recorder.run.details["golden_rows_proven"] = str(golden)
-        bodies = exchange.bodies(self._order.model, serving.manifest, self._order.seed)
+        rows_of = serving.manifest or serving.rows_of
+        bodies = exchange.bodies(self._order.model, rows_of, self._order.seed)
         exchanges = exchange.learn(bodies, clients[0].ask)
         if serving.manifest and serving.graph:
             expected = exchange.expected(serving.graph, serving.manifest, bodies)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import msgspec
 from rich.console import Console
 
-from loadlab.generator.exchange import Exchange, NoAnswer, WrongAnswer, bodies, learn
+from loadlab.generator.exchange import Broken, Exchange, NoAnswer, WrongAnswer, bodies, learn
 from loadlab.generator.http import Client, authority
 from loadlab.generator.plan import Load, PlanError, raise_open_files
 from loadlab.record import cgroup, counters, machine, schema
@@ -94,14 +94,14 @@ def carry_out(
     return place.store / name, ended
 
 
-def ask_target(order: Order) -> None:
+def ask_target(order: Order, bundles: Path) -> None:
     """Ask the server of `target=` for one row, before anything is measured: a minute later is too
     late to learn that it serves another model. Raises `BackendFailed` if it does not answer."""
-    (address,) = programs.given(order.target).addresses
-    with closing(Client(*address)) as client:
+    given = programs.given(order.target, bundles, order.model)
+    with closing(Client(*given.addresses[0])) as client:
         try:
-            learn(bodies(order.model, None, order.seed)[:1], client.ask)
-        except NoAnswer as error:
+            learn(bodies(order.model, given.rows_of, order.seed)[:1], client.ask)
+        except (NoAnswer, Broken) as error:
             raise BackendFailed(f"target={order.target}: {error}{_asked(order)}") from None
         except WrongAnswer:  # which is its verdict
             pass

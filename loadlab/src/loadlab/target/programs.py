@@ -229,11 +229,14 @@ def address(target: str) -> tuple[str, int]:
     return host, port
 
 
-def given(target: str) -> Serving:
+def given(target: str, bundles: Path, model: str) -> Serving:
     """`target=`: a server that runs already. Nothing is known of its limits, and nothing of it is
-    ended."""
+    ended. It gets the rows of the model's bundle, if there is one, and is not held to its answers:
+    it may give them in another form, or be another version."""
+    folders = [file.parent for file in bundles.glob(f"{model}/[!.]*/manifest.json")]
     return Serving(
         addresses=[address(target)],
+        rows_of=newest(folders)[0] if folders else None,
         details={"server": "given with target=: its limits were not set"},
     )
 

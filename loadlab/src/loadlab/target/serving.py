@@ -86,6 +86,8 @@ class Serving:
     """Called once all users are there: a replica that joins under load joins now."""
     answered: Callable[[], Sequence[int | None]] = tuple
     """Predictions that each replica has answered since its start; empty where they report none."""
+    rows_of: dict[str, Any] | None = None
+    """The bundle's manifest whose rows are sent to a server that is not held to it."""
     manifest: dict[str, Any] | None = None
     """Of the bundle that it serves."""
     graph: Path | None = None

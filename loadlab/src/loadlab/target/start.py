@@ -64,7 +64,7 @@ def starting(
 ) -> AbstractContextManager[Serving]:
     """A fresh server in the tier's limits; see the backends for what it raises."""
     if backend == "given":
-        return nullcontext(programs.given(order.target))
+        return nullcontext(programs.given(order.target, bundles, order.model))
     if order.service == "image":
         return containers.image(order, root, bundles=bundles, cpus=cpus)
     if backend == "compose":

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.preprocessing import FunctionTransformer
 
 from model_export.errors import ExportError, plain
 from model_export.registry.native import NativeBooster
@@ -22,7 +23,7 @@ from model_export.study.own_categories import PandasCategories
 from model_export.study.rows import null_of, to_model_input, unknown_of
 
 if TYPE_CHECKING:
-    from model_export.study.anatomy import Anatomy, Branch
+    from model_export.study.anatomy import Anatomy, Branch, Step
     from model_export.study.arrays import Flags, Values
     from model_export.study.schema import Category, Column, Schema
 
@@ -97,6 +98,8 @@ def _with_categories(column: Column, learned: Any, step: str) -> Column:
             f"{step!r} encodes them: encode the numbers themselves, or make them text before "
             "the model is called"
         )
+    if known and all(isinstance(v, bool) for v in values) and not column.type:
+        return replace(column, kind="boolean", dtype="bool")  # a model without a signature
     if column.kind == "boolean":
         return column
     merged = (*column.categories, *(v for v in known if v not in column.categories))
@@ -139,7 +142,7 @@ def _refuse_text(schema: Schema, anatomy: Anatomy) -> None:
         if column.kind != "category":
             continue
         if not column.categories:
-            reader = _first_reader(branches[i], anatomy)
+            path, reader = _first_reader(branches[i], anatomy)
             if type(reader).__module__.startswith("xgboost"):
                 raise ExportError(
                     f"column {column.name!r} holds text, and XGBoost has not stored its "
@@ -158,6 +161,12 @@ def _refuse_text(schema: Schema, anatomy: Anatomy) -> None:
                     "class of your own that cannot be converted to ONNX: do its work before the "
                     "model is called, or use steps of scikit-learn"
                 )
+            if isinstance(reader, FunctionTransformer):
+                raise ExportError(
+                    f"column {column.name!r} holds text, which the function of step {path!r} "
+                    "(FunctionTransformer) reads, and it cannot be converted to ONNX: do its work "
+                    "before the model is called, or use steps of scikit-learn"
+                )
             raise ExportError(
                 f"column {column.name!r} is free text (step {steps[i]}), which "
                 f"{type(reader).__name__} cannot read in a bundle: use a CountVectorizer or "
@@ -175,10 +184,22 @@ def _is_known(reader: Any) -> bool:
     return type(reader).__module__.partition(".")[0] in ("sklearn", "imblearn")
 
 
-def _first_reader(branch: Branch, anatomy: Anatomy) -> Any:
+def _first_reader(branch: Branch, anatomy: Anatomy) -> Step:
     """The first step that reads a branch's columns; a booster itself."""
-    first = (*branch.encode, *branch.steps, *anatomy.steps, anatomy.final)[0][1]
-    return first.booster if isinstance(first, NativeBooster) else first
+    path, first = (*branch.encode, *branch.steps, *anatomy.steps, anatomy.final)[0]
+    return path, first.booster if isinstance(first, NativeBooster) else first
+
+
+def made_by_functions(anatomy: Anatomy) -> dict[int, str]:
+    """Columns of which a function makes other values before an encoder reads them → its step."""
+    return {
+        column: path
+        for branch in anatomy.leaves()
+        if branch.encoder is not None
+        for path, step in branch.encode
+        if isinstance(step, FunctionTransformer) and step.func is not None
+        for column in branch.columns
+    }
 
 
 def tables(branch: Branch, schema: Schema) -> list[Table]:

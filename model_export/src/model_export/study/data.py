@@ -28,10 +28,10 @@ from model_export.study import tables
 from model_export.study.arrays import Matrix
 from model_export.study.download import download
 from model_export.study.example import example_table
-from model_export.study.rows import columns_of, from_frame
+from model_export.study.rows import columns_of, from_frame, refused_values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from mlflow.entities import DatasetInput
 
@@ -45,6 +45,8 @@ may still differ (with 95 % confidence), so of a hundred 3 %."""
 LEAST_ROWS = 2
 """One row says nothing about how the answer depends on the columns."""
 _SHOWN_REASONS = 3
+_MOST_REFUSED = 10_000
+"""Rows of those left out that are read again for the reason."""
 _PROXY = "/api/2.0/mlflow-artifacts/artifacts/"
 _ADVICE = (
     "give --data FILE.csv, or log the model with more rows of its training data: log_model(…, "
@@ -66,6 +68,8 @@ class Data:
     """Different rows in `packed`."""
     unused: tuple[str, ...] = ()
     """Sources that were tried before this one, and why they were not used."""
+    refused: str = ""
+    """What the rows hold that are left out, in words."""
 
     @property
     def warnings(self) -> list[str]:
@@ -232,20 +236,27 @@ def _is_index(column: pd.Series, name: str) -> bool:
     return values.dtype.kind in "iu" and bool((np.diff(values) == 1).all())
 
 
-def pack(table: tables.Table, origin: str, schema: Schema) -> Data:
+def pack(
+    table: tables.Table, origin: str, schema: Schema, made: Mapping[int, str] | None = None
+) -> Data:
     """Turn a table into packed rows, leaving out those with values that the server refuses.
+
+    Args:
+        table: with the model's columns.
+        origin: where it is from, in words.
+        schema: of the model.
+        made: columns of which a function makes the categories → its step.
 
     Raises:
         ExportError: a column is missing, or no row is left.
     """
     packed, known = from_frame(table.frame, schema)
+    refused = refused_values(table.frame[~known][:_MOST_REFUSED], schema, made or {})
     if not known.any():
-        raise ExportError(
-            "no row holds only values that the model takes: known categories and finite numbers"
-        )
+        raise ExportError(f"no row holds only values that the model takes: {refused}")
     kept = packed[known]
     shown = f"the first {len(packed):,} rows of {origin}" if table.cut else origin
-    return Data(kept, shown, int((~known).sum()), _distinct(kept))
+    return Data(kept, shown, int((~known).sum()), _distinct(kept), refused=refused)
 
 
 def _distinct(packed: Matrix) -> int:
@@ -284,9 +295,7 @@ def data_summary(data: Data) -> str:
     """One line: which source is used, how many rows it has, and why others were not used."""
     rows = len(data.packed)
     left_out = (
-        f" ({data.unknown_rows:,} left out: they hold a value that the model does not take)"
-        if data.unknown_rows
-        else ""
+        f" ({data.unknown_rows:,} left out: they hold {data.refused})" if data.unknown_rows else ""
     )
     line = (
         f"rows drawn from {data.origin}: {rows:,} {'row' if rows == 1 else 'rows'}, "

@@ -11,6 +11,8 @@ import pandas as pd
 from model_export.errors import ExportError, listed, plain
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from model_export.study.arrays import Flags, Matrix, Values
     from model_export.study.schema import Column, Schema
 
@@ -168,6 +170,43 @@ def from_frame(frame: pd.DataFrame, schema: Schema) -> tuple[Matrix, Flags]:
         packed[:, i], column_known = _pack(series, column)
         known &= column_known
     return packed, known
+
+
+def refused_values(frame: pd.DataFrame, schema: Schema, made: Mapping[int, str]) -> str:
+    """What these rows hold that the server refuses, in words; empty without rows.
+
+    Args:
+        frame: rows that `from_frame` does not find legal.
+        schema: of the model.
+        made: columns of which a function makes the categories → its step.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for i, (series, column) in enumerate(
+        zip(columns_of(frame, schema)[0], schema.columns, strict=False)
+    ):
+        null, illegal = series.isna().to_numpy(), ~_pack(series, column)[1]
+        if (illegal & null).any():
+            what = _NULL_INTEGERS if column.kind == "integer" else "null in {}"
+            found.setdefault((what, ""), []).append(column.name)
+        if (illegal & ~null).any():
+            what = _ILLEGAL["made" if i in made else column.kind]
+            found.setdefault((what, made.get(i, "")), []).append(column.name)
+    return "; ".join(
+        what.format(listed(names), step=repr(step)) for (what, step), names in found.items()
+    )
+
+
+_NULL_INTEGERS = "null in {}, of the type integer: to allow null, log float64 there"
+_ILLEGAL = {
+    "made": "values of {} that no encoder learned, because step {step} makes others of them: do "
+    "its work before the model is called",
+    "category": "values of {} that its encoder did not learn",
+    "text": "values of {} that are no texts",
+    "number": "numbers in {} that are too large for float32",
+    "integer": "numbers in {} that are not whole, or too large for its type",
+    "boolean": "values of {} that are neither true nor false",
+}
+"""By kind of the column: what the server refuses in it."""
 
 
 def _pack(series: pd.Series, column: Column) -> tuple[Values, Flags]:

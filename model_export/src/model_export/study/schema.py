@@ -157,14 +157,15 @@ def read_schema(signature: ModelSignature | None, estimator: Any, example: Any =
     Args:
         signature: as it was logged.
         estimator: fitted.
-        example: the input example. Without a signature it says which columns hold text.
+        example: the input example. Without a signature it says which columns hold texts or
+            booleans.
 
     Raises:
         ExportError: several tensors, or a tensor that is not a matrix.
     """
     inputs = None if signature is None else signature.inputs
     if inputs is None:
-        return _with_text_of(example, _from_estimator(estimator))
+        return _with_types_of(example, _from_estimator(estimator))
     if inputs.is_tensor_spec():
         return _from_tensors(inputs.inputs)
     return _from_columns(inputs.inputs)
@@ -190,17 +191,20 @@ def _from_estimator(estimator: Any) -> Schema:
     return _matrix(int(estimator.n_features_in_), "float64")
 
 
-def _with_text_of(example: Any, schema: Schema) -> Schema:
-    """The schema of an estimator, in which all columns are numbers, with the example's text."""
+def _with_types_of(example: Any, schema: Schema) -> Schema:
+    """The schema of an estimator, in which all columns are numbers, with the example's texts and
+    booleans."""
     if not schema.named or not isinstance(example, pd.DataFrame):
         return schema
-    return schema.with_columns(
-        {
-            i: replace(column, kind="category", dtype="str", type="string")
-            for i, column in enumerate(schema.columns)
-            if column.name in example.columns and not _is_numeric(example[column.name])
-        }
-    )
+    typed = {}
+    for i, column in enumerate(schema.columns):
+        if column.name not in example.columns:
+            continue
+        if not _is_numeric(example[column.name]):
+            typed[i] = replace(column, kind="category", dtype="str", type="string")
+        elif example[column.name].dtype == np.bool_:
+            typed[i] = replace(column, kind="boolean", dtype="bool", type="boolean")
+    return schema.with_columns(typed)
 
 
 def _is_numeric(series: pd.Series) -> bool:

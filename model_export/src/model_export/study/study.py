@@ -9,7 +9,7 @@ from model_export.errors import DataError, ExportError
 from model_export.study import data as data_sources
 from model_export.study.anatomy import Anatomy, dissect
 from model_export.study.answers import Answers, describe_answers
-from model_export.study.categories import find_categories
+from model_export.study.categories import find_categories, made_by_functions
 from model_export.study.nulls import find_nullable
 from model_export.study.schema import (
     Schema,
@@ -67,7 +67,8 @@ def study(
         nullable = find_nullable(fetched, filled, anatomy, frame)
         if unknown:
             nullable = accept_unknown(fetched, nullable, anatomy)
-        data = data_sources.pack(replace(table, frame=frame), source.origin, nullable)
+        made = made_by_functions(anatomy)
+        data = data_sources.pack(replace(table, frame=frame), source.origin, nullable, made)
         return StudiedModel(fetched, nullable, answers, anatomy, data)
 
     if data_file is not None:

@@ -148,6 +148,9 @@ def _answers(before: Manifest, after: Manifest) -> Iterator[_Change]:
     if before.outputs != after.outputs:
         has = "probabilities" in after.outputs
         yield _Change(f"answers have {'now' if has else 'no longer'} probabilities", has)
+    if before.source.answers_probabilities != after.source.answers_probabilities:
+        has = after.source.answers_probabilities
+        yield _Change(f"/invocations answers {'probabilities' if has else 'labels'}", False)
 
 
 def _column(before: Input, old: Schema, after: Input, new: Schema) -> Iterator[_Change]:

@@ -19,6 +19,7 @@ class Instances(Scoring):
     """See `protocol.Wire`."""
 
     offers_csv = False
+    answers_as_logged = False
 
     def check_head(self, head: Head, *, max_body_bytes: int) -> None:
         """Accept a body of any content type: KServe's client sends JSON without one."""

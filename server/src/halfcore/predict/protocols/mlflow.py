@@ -72,7 +72,8 @@ _CODES = {
 class Wanted(NamedTuple):
     """What the answer must hold."""
 
-    probabilities: bool
+    probabilities: bool | None = None
+    """None: if the registered pyfunc answers them."""
     csv: bool = False
 
 
@@ -81,6 +82,8 @@ class Scoring:
 
     offers_csv = True
     """Whether the answer is CSV for a client that prefers it."""
+    answers_as_logged = True
+    """Whether a model that was logged with `pyfunc_predict_fn="predict_proba"` answers so."""
 
     def check_head(self, head: Head, *, max_body_bytes: int) -> None:
         """Accept JSON and CSV in UTF-8."""
@@ -128,7 +131,7 @@ class Scoring:
         most = model.decoder.max_rows
         if _is_csv(head):
             table = from_csv(body, most_columns=decoder.most_columns)
-            return Call((yield from decoder.rows(table, max_rows=most)), Wanted(False))
+            return Call((yield from decoder.rows(table, max_rows=most)), Wanted())
         # A short body was already tried.
         if SHORT_BODY_BYTES < len(body) <= _USUAL_BYTES:
             call = decoder.usual(body, max_rows=most)
@@ -148,10 +151,13 @@ class Scoring:
     ) -> tuple[Headers, bytes]:
         """`{"predictions": […]}`: a label, a value, or with `predict_proba` a list of
         probabilities per row; or CSV."""
+        probabilities = call.wanted.probabilities
+        if probabilities is None:
+            probabilities = self.answers_as_logged and model.manifest.source.answers_probabilities
         if call.wanted.csv:
-            body = as_csv(model.manifest, results, probabilities=call.wanted.probabilities)
+            body = as_csv(model.manifest, results, probabilities=probabilities)
             return headers(CSV_ANSWER, body), body
-        body = b'{"predictions":' + predictions(model, results, call.wanted) + b"}"
+        body = b'{"predictions":' + predictions(model, results, probabilities) + b"}"
         return json_headers(len(body)), body
 
     def refusal(self, problem: Problem) -> Answer:
@@ -331,21 +337,21 @@ class Decoder:
                 )
 
 
-def predictions(model: LoadedModel, results: Sequence[Result], wanted: Wanted) -> bytes:
-    """The JSON array of predictions."""
+def predictions(model: LoadedModel, results: Sequence[Result], probabilities: bool) -> bytes:
+    """The JSON array of predictions: of probabilities, if the model has some, or of labels."""
     manifest = model.manifest
     if not manifest.classes:
         return orjson.dumps([value for (value,) in results], option=orjson.OPT_SERIALIZE_NUMPY)
-    if wanted.probabilities and "probabilities" in manifest.outputs:
+    if probabilities and "probabilities" in manifest.outputs:
         return orjson.dumps([[float(f"{p:.7g}") for p in result[1]] for result in results])
     return b"[" + b",".join([model.encoder.labels[result[0]] for result in results]) + b"]"
 
 
 def _wanted(params: Any) -> Wanted:
     """What `params` asks for; as MLflow does, it ignores what a model does not know."""
-    if not isinstance(params, dict):
-        return Wanted(False)
-    method = params.get("predict_method", "predict")
+    if not isinstance(params, dict) or "predict_method" not in params:
+        return Wanted()
+    method = params["predict_method"]
     if method not in ("predict", "predict_proba"):
         raise Problem(
             400,

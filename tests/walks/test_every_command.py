@@ -29,8 +29,10 @@ FOREIGN = {
     "AWS_ACCESS_KEY_ID",
     "SO_REUSEPORT",
     "PIP_BREAK_SYSTEM_PACKAGES",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_FILE",
 }
-"""Variables that only MLflow, the driver of S3 or pip reads, and names of other things."""
+"""Variables that only MLflow, the driver of S3, OpenSSL or pip reads, and names of other things."""
 
 
 @cache

@@ -143,18 +143,8 @@ def _refuse_text(schema: Schema, anatomy: Anatomy) -> None:
             continue
         if not column.categories:
             path, reader = _first_reader(branches[i], anatomy)
-            if type(reader).__module__.startswith("xgboost"):
-                raise ExportError(
-                    f"column {column.name!r} holds text, and XGBoost has not stored its "
-                    "categories: train it again with XGBoost 3.1 or newer, or encode the column "
-                    "before it in a Pipeline, with an OrdinalEncoder or OneHotEncoder"
-                )
             if type(reader).__module__.partition(".")[0] in _BOOSTERS:
-                raise ExportError(
-                    f"column {column.name!r} holds text, which {type(reader).__name__} turns into "
-                    "categories by rules of its own, and a bundle cannot: encode the column before "
-                    "it in a Pipeline, with an OrdinalEncoder or OneHotEncoder"
-                )
+                raise ExportError(_text_in_booster(column.name, reader))
             if isinstance(reader, BaseEstimator) and not _is_known(reader):
                 raise ExportError(
                     f"column {column.name!r} holds text, which {type(reader).__name__} reads, a "
@@ -177,6 +167,20 @@ def _refuse_text(schema: Schema, anatomy: Anatomy) -> None:
                 f"column {column.name!r} is read both as a category and as it is, by step "
                 f"{steps[i]!r}: give the two uses two columns"
             )
+
+
+def _text_in_booster(name: str, reader: Any) -> str:
+    """Why a booster's column of text is refused, and what to do."""
+    encode = "encode the column before it in a Pipeline, with an OrdinalEncoder or OneHotEncoder"
+    if type(reader).__module__.startswith("xgboost"):
+        return (
+            f"column {name!r} holds text, and XGBoost has not stored its categories: train it "
+            f"again with XGBoost 3.1 or newer, or {encode}"
+        )
+    return (
+        f"column {name!r} holds text, which {type(reader).__name__} turns into categories by rules "
+        f"of its own, and a bundle cannot: {encode}"
+    )
 
 
 def _is_known(reader: Any) -> bool:

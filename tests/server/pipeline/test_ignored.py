@@ -206,16 +206,18 @@ def test_a_name_that_must_be_escaped_cannot_be_sent_twice(name: str) -> None:
     assert outcome(kind, json.dumps(record | {"______1": 1})) == ("unknown_column", "$.______1")
 
 
-def test_vectors_and_records_of_one_request_are_packed_alike() -> None:
-    """MLflow's instances may be both; only records have ignored columns, so their lengths
-    differ."""
+def test_vectors_and_records_in_one_request_are_refused() -> None:
+    """MLflow's instances are one or the other: so they are left to the way that says so."""
     columns = [msgspec.convert(column, Input) for column in MIXED]
     ignored = [Ignored(name=name, type="string") for name in IGNORED]
     read = mlflow.Decoder(Schema(columns, "float32", None, ignored))
     record, vector = RIGHT | dict.fromkeys(IGNORED, 1), VECTOR
 
-    call = read.usual(json.dumps({"instances": [record, vector]}).encode(), max_rows=9)
+    def usual(instances: list[Any]) -> mlflow.Call | None:
+        return read.usual(json.dumps({"instances": instances}).encode(), max_rows=9)
 
-    assert call is not None
-    assert call.rows.size == 2
-    assert call.rows.payload == decoder().decode(json.dumps(RIGHT).encode()).payload * 2
+    assert usual([record, vector]) is None
+    for alike in ([record, record], [vector, vector]):
+        call = usual(alike)
+        assert call is not None
+        assert call.rows.payload == decoder().decode(json.dumps(RIGHT).encode()).payload * 2

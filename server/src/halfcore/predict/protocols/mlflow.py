@@ -53,6 +53,8 @@ _ROWS_START = _spaced(
 """Where a body's rows begin. A text with a bracket before them ends the search."""
 _ROWS_END = _spaced(rb"(?<=[\]}]) \](?: \}){1,2} \Z")
 _END_BYTES = 256
+_INSTANCES = 2
+"""Their place among the forms."""
 Chunks = Callable[[bytes, int, int], Iterator[bytes | None]]
 """See `pipeline.decode.Decoder.chunks`."""
 _CODES = {
@@ -208,9 +210,10 @@ class Decoder:
             ("params", dict[str, Any] | None, None),
         ]
         self._usual = msgspec.json.Decoder(msgspec.defstruct("Body", fields)).decode
-        kinds = [list[row], list[record], list[row | record], list[row]]
-        self._any_rows = [msgspec.json.Decoder(kind).decode for kind in kinds]
-        """Of each form."""
+        rows, records = (msgspec.json.Decoder(kind).decode for kind in (list[row], list[record]))
+        self._parsers = {(0, b"["): rows, (1, b"{"): records}
+        self._parsers |= {(_INSTANCES, b"["): rows, (_INSTANCES, b"{"): records, (3, b"["): rows}
+        """By the place among the forms and the bracket of the first row."""
         self._names = list(schema.names)
         self.most_columns = len(schema.names) + len(schema.ignored) + OTHER_COLUMNS
         """Most columns that a table may have."""
@@ -245,10 +248,11 @@ class Decoder:
             around = self._table_in(body[: start.end()] + end.group())
             if around is None:
                 return None
+            parse = self._parsers[around.form, body[start.end() : start.end() + 1]]
             for chunk in chunks(body, start.end(), end.start()):
                 if chunk is None:
                     return None
-                rows = self._any_rows[around.form](chunk)
+                rows = parse(chunk)
                 size += len(rows)
                 if size > max_rows:
                     raise too_many_rows(max_rows)
@@ -270,13 +274,15 @@ class Decoder:
             if rows.columns is not None and rows.columns != self._names:
                 return None
             rows = rows.data
+        if number == _INSTANCES and len({*map(type, rows)}) > 1:
+            return None  # vectors and records, which is refused
         return _Table(number, rows, params)
 
     def _values(self, row: Any) -> tuple[Any, ...]:
         """A row's values in the schema's order."""
         if isinstance(row, tuple):
             return row
-        values = msgspec.structs.astuple(row)[: len(self._names)]
+        values = msgspec.structs.astuple(row)
         defaults = self._schema.defaults
         if defaults:
             values = tuple(

@@ -22,6 +22,10 @@ Coerce = Callable[[Input, Any], Any]
 """Converts a value to its column's JSON type where the protocol allows it; returns any other value
 unchanged, and it is then refused."""
 
+Quick = Callable[[Sequence[Input], list[Any]], list[Any] | None]
+"""Converts all values of a slice of rows at once to their columns' JSON types; None if some need
+`Coerce`, which gives the same for all others."""
+
 
 class Table:
     """What the rows of one schema must look like; made once per model version by `of`.
@@ -58,7 +62,7 @@ class Table:
         *,
         max_rows: int,
         path: str,
-        exact: bool,
+        quick: Quick | None,
     ) -> Generator[None, None, Rows]:
         """Check and pack rows of parsed values, one value per column in the schema's order.
 
@@ -67,8 +71,8 @@ class Table:
             coerce: see `Coerce`.
             max_rows: most rows in one request.
             path: where the rows are in the body, for messages.
-            exact: whether the values are JSON's, neither NaN nor infinite, and not the texts of
-                CSV: slices that need no conversion are then not read value by value.
+            quick: see `Quick`; its values are neither NaN nor infinite. None: every value is
+                looked at.
 
         Raises:
             Problem: 413 too many rows, 422 a wrong value or no row.
@@ -78,7 +82,7 @@ class Table:
         while part := list(islice(left, -(-SLICE_VALUES // len(self.names)))):
             if number + len(part) > max_rows:
                 raise too_many_rows(max_rows)
-            packed = self._quick(part) if exact and not checks.error_count else None
+            packed = self._quick(part, quick) if quick and not checks.error_count else None
             if packed is not None:
                 checks.packed += packed
             else:
@@ -93,10 +97,12 @@ class Table:
             raise unprocessable(checks.errors, checks.error_count, more=checks.full)
         return Rows(bytes(checks.packed), number, many=True)
 
-    def _quick(self, rows: list[Any]) -> bytes | None:
-        """Pack rows that need no conversion; None for any others."""
+    def _quick(self, rows: list[Any], quick: Quick) -> bytes | None:
+        """Pack rows without a look at each value; None if some may be wrong."""
+        if (values := quick(self._schema.inputs, rows)) is None:
+            return None
         try:
-            return self._schema.pack_rows(msgspec.convert(rows, self._row_list))
+            return self._schema.pack_rows(msgspec.convert(values, self._row_list))
         except REFUSED:
             return None
 

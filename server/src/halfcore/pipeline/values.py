@@ -1,5 +1,7 @@
 """Conversions of values that other protocols and files allow, so that they need no change."""
 
+from collections.abc import Callable, Iterable, Sequence
+from math import isfinite
 from typing import Any
 
 from halfcore.bundle import Input
@@ -52,7 +54,7 @@ def from_text(column: Input, text: Any) -> Any:
     if text in MISSING and text not in (column.categories or ()):
         return None
     if column.kind == "boolean":
-        return {"true": True, "false": False}.get(str(text).lower(), text)
+        return _BOOLEANS.get(str(text).lower(), text)
     return as_pandas(column, text)
 
 
@@ -60,6 +62,50 @@ MISSING = frozenset(
     {"", "NA", "N/A", "NULL", "NaN", "None", "n/a", "nan", "null", "<NA>", "#N/A", "-nan", "-NaN"}
 )
 """Cells that pandas reads as missing."""
+_BOOLEANS = {"true": True, "false": False}
+
+
+def unchanged(_: Sequence[Input], rows: list[Any]) -> list[Any]:
+    """Rows of JSON: their values have its types."""
+    return rows
+
+
+def all_from_text(columns: Sequence[Input], rows: list[Any]) -> list[Any] | None:
+    """`from_text` of all cells of rows, column by column, in a fraction of the time; None if a cell
+    cannot be converted."""
+    try:
+        cells = zip(*rows, strict=True)
+        read = [_read(column, texts) for column, texts in zip(columns, cells, strict=True)]
+        return list(zip(*read, strict=True))
+    except (ValueError, OverflowError, KeyError, TypeError):  # the last: a default is no text
+        return None
+
+
+def _read(column: Input, texts: Sequence[str]) -> Iterable[Any]:
+    """The values of a column's cells; raises as `_reader`'s."""
+    read = _reader(column)
+    if MISSING.isdisjoint(texts):
+        return read(texts)
+    if not MISSING.isdisjoint(column.categories or ()):
+        raise ValueError
+    present = iter(read([text for text in texts if text not in MISSING]))
+    return [None if text in MISSING else next(present) for text in texts]
+
+
+def _reader(column: Input) -> Callable[[Sequence[str]], Iterable[Any]]:
+    """Reads cells that are there; raises ValueError, OverflowError, KeyError or TypeError."""
+    if column.kind == "boolean":
+        return lambda texts: map(_BOOLEANS.__getitem__, map(str.lower, texts))
+    if column.kind == "text" or isinstance((column.categories or (0,))[0], str):
+        return lambda texts: texts
+    return _finite if column.kind == "number" else lambda texts: map(int, _finite(texts))
+
+
+def _finite(texts: Sequence[str]) -> list[float]:
+    values = list(map(float, texts))
+    if not all(map(isfinite, values)):
+        raise ValueError
+    return values
 
 
 def _category(column: Input, value: Any) -> Any:

@@ -12,8 +12,8 @@ import msgspec
 from halfcore.pipeline.decode import SHORT_BODY_BYTES
 from halfcore.pipeline.json_slices import json_in_slices
 from halfcore.pipeline.scan import BrokenText
-from halfcore.pipeline.table import Coerce
-from halfcore.pipeline.values import as_numpy, as_pandas, from_text
+from halfcore.pipeline.table import Coerce, Quick
+from halfcore.pipeline.values import all_from_text, as_numpy, as_pandas, from_text, unchanged
 from halfcore.predict.protocols.protocol import Reserve
 from halfcore.problem import Problem, shown
 
@@ -36,8 +36,8 @@ class Columns(NamedTuple):
     """Sequences of a value for each name; or records, which may lack some of the names."""
     path: str
     coerce: Coerce
-    strict: bool = False
-    """Whether the values are JSON's: not NaN, and not the texts of CSV."""
+    quick: Quick | None = None
+    """Of JSON without NaN, and of CSV."""
 
 
 class _Lenient:
@@ -95,7 +95,11 @@ def _why(error: Exception) -> str:
 
 
 def table_of(document: Mapping[str, Any], *, most_columns: int, strict: bool) -> Columns:
-    """The table in a body; `strict`: see `Columns`.
+    """The table in a body.
+
+    Args:
+        most_columns: of the table.
+        strict: whether the body is strict JSON, without NaN.
 
     Raises:
         Problem: 400: none of the forms, several, or one that is built wrongly, or has more than
@@ -117,7 +121,7 @@ def table_of(document: Mapping[str, Any], *, most_columns: int, strict: bool) ->
         "instances": _instances,
         "inputs": _inputs,
     }[form]
-    return read(document[form], form, most_columns)._replace(strict=strict)
+    return read(document[form], form, most_columns)._replace(quick=unchanged if strict else None)
 
 
 def _split(value: Any, form: str, most: int) -> Columns:
@@ -227,7 +231,7 @@ def from_csv(body: bytes, *, most_columns: int) -> Columns:
     _check_width(names, "the CSV table", most_columns)
     if names[0] == "":  # the index that `DataFrame.to_csv` writes
         names, rows = names[1:], (row[1:] for row in rows)
-    return Columns(names, rows, "$", from_text)
+    return Columns(names, rows, "$", from_text, all_from_text)
 
 
 def _rows_of(text: str, most: int) -> Iterator[list[str]]:

@@ -21,7 +21,7 @@ from halfcore.pipeline.explain import too_many_rows
 from halfcore.pipeline.json_slices import json_in_slices
 from halfcore.pipeline.scan import BrokenText
 from halfcore.pipeline.table import Table
-from halfcore.pipeline.values import as_sent
+from halfcore.pipeline.values import as_sent, unchanged
 from halfcore.predict.admission import (
     BINARY_HEADER,
     MOST_DIGITS,
@@ -303,8 +303,8 @@ def _one_tensor(
                 return packed
     flat = values if isinstance(values, list) else values.tolist()
     rows = (flat[at : at + width] for at in range(0, len(flat), width))
-    path, exact = "$.inputs[0].data", _finite(values)
-    return (yield from table.pack(rows, as_sent, max_rows=max_rows, path=path, exact=exact))
+    path, quick = "$.inputs[0].data", unchanged if _finite(values) else None
+    return (yield from table.pack(rows, as_sent, max_rows=max_rows, path=path, quick=quick))
 
 
 def _matrix(values: "NDArray[Any] | list[Any]") -> "NDArray[Any] | None":
@@ -357,8 +357,8 @@ def _columns(
         for i, column in enumerate(table.names)
     ]
     rows: Iterable[Sequence[Any]] = zip(*columns, strict=True)
-    exact = all(_finite(values) for _, values in tensors)
-    return (yield from table.pack(rows, as_sent, max_rows=max_rows, path="$.inputs", exact=exact))
+    quick = unchanged if all(_finite(values) for _, values in tensors) else None
+    return (yield from table.pack(rows, as_sent, max_rows=max_rows, path="$.inputs", quick=quick))
 
 
 def _finite(values: "NDArray[Any] | list[Any]") -> bool:

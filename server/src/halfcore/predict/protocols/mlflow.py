@@ -297,7 +297,7 @@ class Decoder:
         if table.names is not None:
             rows = self._in_order(table.names, rows)
         packing = self._table.pack(
-            rows, table.coerce, max_rows=max_rows, path=table.path, exact=table.strict
+            rows, table.coerce, max_rows=max_rows, path=table.path, quick=table.quick
         )
         return (yield from packing)
 

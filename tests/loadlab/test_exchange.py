@@ -54,6 +54,28 @@ def test_a_model_of_other_columns_gets_no_rows_of_the_set():
     assert exchange.bodies("mine", MANIFEST, 1) == ['{"features":[9.0,9.0,9.0,9.0]}']
 
 
+def test_rows_hold_the_columns_that_the_model_does_not_read():
+    """A service that checks rows against the model's signature refuses rows without them: golden
+    rows, those of the pool and those that nobody has sent before."""
+    columns = [{"name": "age", "kind": "number", "example": 1.0, "minimum": 0.0, "maximum": 90.0}]
+    ignored = {"Name": "string", "Boarded": "datetime", "Photo": "binary", "Tags": "Array(string)"}
+    manifest = MANIFEST | {
+        "named": True,
+        "inputs": columns,
+        "golden": [{"row": {"age": 9.0}, "prediction": "setosa"}],
+        "ignored": [{"name": name, "type": of} for name, of in ignored.items()],
+    }
+    pool, asked = exchange.bodies("mine", manifest, 1), []
+    exchange.prove(manifest, lambda body: asked.append(body) or (200, b'{"prediction":"setosa"}'))
+    new = Fresh.find(manifest, [], 1)
+    bodies = [*pool, *asked, new.exchange(0).body]
+    assert len(pool) > exchange.MOST // 2
+    for row in map(json.loads, bodies):
+        age = row.pop("age")
+        assert 0 <= age <= 90
+        assert row == {"Name": "a", "Boarded": "2026-01-01T00:00:00", "Photo": "YQ==", "Tags": None}
+
+
 def test_a_server_is_proven_on_golden_rows():
     """More than the prediction may be answered; it must not be another one, and no other
     probabilities."""

@@ -191,6 +191,17 @@ def test_the_page_of_a_long_run_is_still_small(tmp_path):
     assert re.search(r"\[12\d\d\.5,1229\.0\]", text)
 
 
+def test_a_server_that_the_lab_did_not_start_has_no_empty_pictures(tmp_path):
+    """Its counters cannot be read: no curve of its CPU time or memory, and those of the users."""
+    run = fresh()
+    for observed in (True, False):
+        run.run.observed = observed
+        text = write_reports(run.log(), judge(run.log()), tmp_path).read_text()
+        assert ("Memory of the server against its limit" in text) is observed
+        assert ("CPU of the server against its quota" in text) is observed
+        assert "Requests per second" in text
+
+
 def test_names_are_not_markup(tmp_path):
     """Text from a command line is shown as it is."""
     run = fresh()

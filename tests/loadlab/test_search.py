@@ -531,7 +531,8 @@ def test_the_words_are_those_of_a_load_run_and_four_more():
         ("budget=long", "budget=long is invalid"),
         ("fresh=maybe", "fresh=maybe is unknown; there are yes, no"),
         ("target=127.0.0.1:1", "an experiment starts its own servers"),
-        ("repeats=5", "an experiment starts its own servers"),
+        ("repeats=5", "an experiment repeats its runs by itself; `just compare` has blocks="),
+        ("web=on", "Locust's page shows one run, and an experiment makes many"),
         (
             "colour=red",
             (

@@ -145,6 +145,20 @@ def test_error_statuses_for_new_bodies_fail_a_server_that_knows_the_others():
     assert "The server does not work right: 10 error statuses (status_500) of" in verdict.sentence
 
 
+def test_resets_are_named_with_what_to_do():
+    """Common servers close a connection that is idle for 5 s, and users pause for up to 9 s; a
+    server that died closes them all, and another keep-alive does not help."""
+    run = fresh()
+    for line in run.seconds:
+        if line.phase == "steady" and line.series == "users":
+            line.failures = {"reset": 1}
+    sentence = judge(run.log()).sentence
+    assert "connections broken off (reset)" in sentence
+    assert "uvicorn --timeout-keep-alive 75" in sentence
+    run.run.ended = msgspec.structs.replace(run.run.ended, kind="server_died")
+    assert "uvicorn" not in judge(run.log()).sentence
+
+
 def test_a_killed_run_is_invalid():
     """Nobody wrote its end."""
     run = fresh()

@@ -396,6 +396,30 @@ async def test_one_tensor_per_column(client: httpx.AsyncClient, width: int | Non
     assert answer.json()["outputs"][0]["data"] == [expected] * 2
 
 
+@pytest.mark.parametrize("count", [1, 3000])
+async def test_nan_in_json_is_null(tmp_path: Path, count: int) -> None:
+    """Triton's client writes it if it sends no binary tensors; texts that hold it stay texts, and
+    long requests are read alike."""
+    write_bundle(tmp_path, "mixed", inputs=MIXED)
+    values = MIXED_ROW | {"mass": float("nan"), "sex": "MALE"}
+    datatypes = ["BYTES", "FP32", "INT64", "BYTES", "INT64", "BOOL"]
+    inputs = [
+        {"name": name, "datatype": datatype, "shape": [count], "data": [value] * count}
+        for (name, value), datatype in zip(values.items(), datatypes, strict=True)
+    ]
+    text = json.dumps({"id": 'NaN "NaN\\', "inputs": inputs})
+    async with app_client(tmp_path, default_model="mixed", max_rows=count) as client:
+        expected = await predicted(client, values | {"mass": None}, "mixed")
+        answer = (await client.post("/v2/models/mixed/infer", content=text)).json()
+        assert answer["id"] == 'NaN "NaN\\'
+        assert answer["outputs"][0]["data"] == [expected["prediction"]] * count
+        nan = json.dumps(tensor([[float("nan")]])).replace('"x"', "NaN")
+        for wrong in (nan.replace("NaN", "-NaN"), nan.replace("NaN", "Infinity"), '"NaN'):
+            refused = await client.post("/v2/models/mixed/infer", content=wrong)
+            assert refused.status_code == 400
+            assert "failed to parse the request JSON buffer" in refused.json()["error"]
+
+
 def binary(
     parts: list[tuple[dict[str, Any], bytes]], **request: Any
 ) -> tuple[bytes, dict[str, str]]:

@@ -31,10 +31,14 @@ from loadlab.verdict.figures import UNDER_LOAD, Figures, answered, cpu_s, quanti
 from loadlab.verdict.judge import Outcome, Verdict
 from loadlab.words import UsageError
 
-REFUSED = dict.fromkeys(
-    ("target", "allow-host", "repeats", "web", "backend"),
-    "an experiment starts its own servers, each in its own control group",
-)
+REFUSED = {
+    **dict.fromkeys(
+        ("target", "allow-host", "backend"),
+        "an experiment starts its own servers, each in its own control group",
+    ),
+    "repeats": "an experiment repeats its runs by itself; `just compare` has blocks= for how often",
+    "web": "Locust's page shows one run, and an experiment makes many; `just load` has it",
+}
 """Words of `just load` that have no place in an experiment."""
 
 

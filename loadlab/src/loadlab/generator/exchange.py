@@ -24,6 +24,7 @@ from typing import Any
 
 import msgspec
 
+from loadlab.columns import unread
 from loadlab.generator.http import fields, is_right, same
 
 ROWS = Path(__file__).with_name("rows")
@@ -81,6 +82,8 @@ class Fresh(msgspec.Struct, frozen=True):
     """The manifest's columns."""
     named: bool
     seed: int
+    unread: dict[str, Any] = {}
+    """What each body has for the columns that the model does not read."""
     every: int = 1
     """The answer to each so-many-th body is known; of the others only the status is checked."""
     answers: list[str] = []
@@ -88,7 +91,7 @@ class Fresh(msgspec.Struct, frozen=True):
     @classmethod
     def find(cls, manifest: Manifest, pool: Sequence[Exchange], seed: int) -> "Fresh | None":
         """Those of a model; None: it has too few different rows. `pool`: what users ask."""
-        found = cls(manifest["inputs"], manifest["named"], seed)
+        found = cls(manifest["inputs"], manifest["named"], seed, unread(manifest))
         first = {found.exchange(number).body for number in range(_LOOKED_AT)}
         different = len(first - {each.body for each in pool})
         return found if different >= _DIFFERENT * _LOOKED_AT else None
@@ -97,7 +100,7 @@ class Fresh(msgspec.Struct, frozen=True):
         """The body of this number, from 0, and its answer if that is known."""
         # Reproducible, and cheap enough for the loop of a generator: 10 µs.
         draw = random.Random((self.seed << 40) + number)  # noqa: S311
-        body = encode(_fresh_row(self.inputs, draw), named=self.named)
+        body = encode(_fresh_row(self.inputs, draw) | self.unread, named=self.named)
         place, between = divmod(number, self.every)
         known = not between and place < len(self.answers)
         return Exchange(body, self.answers[place] if known else "")
@@ -124,14 +127,14 @@ def bodies(model: str, manifest: Manifest | None, seed: int) -> list[str]:
     known. Raises `NoAnswer` where there are none."""
     named = manifest["named"] if manifest else not model.startswith("iris")
     golden = [each["row"] for each in manifest["golden"]] if manifest else []
-    rows = [*golden, *_data(model, manifest)]
-    found = list(dict.fromkeys(encode(row, named=named) for row in rows))
+    rows, more = [*golden, *_data(model, manifest)], unread(manifest) if manifest else {}
+    found = list(dict.fromkeys(encode(row | more, named=named) for row in rows))
     draw = random.Random(seed)  # noqa: S311  an order and rows, not a secret
     draw.shuffle(found)
     if manifest:
         found = found[: MOST // 2]
         fresh = (_fresh_row(manifest["inputs"], draw) for _ in range(MOST - len(found)))
-        found = list(dict.fromkeys([*found, *(encode(row, named=named) for row in fresh)]))
+        found = list(dict.fromkeys([*found, *(encode(row | more, named=named) for row in fresh)]))
         draw.shuffle(found)
     if not found:
         known = ", ".join(sorted(file.stem for file in ROWS.glob("*.csv")))
@@ -146,7 +149,7 @@ def prove(manifest: Manifest, ask: Ask) -> int:
     """Compare the server's answers to the golden rows with the registered model's; returns how
     many; raises `WrongAnswer`."""
     for golden in manifest["golden"]:
-        body = encode(golden["row"], named=manifest["named"])
+        body = encode(golden["row"] | unread(manifest), named=manifest["named"])
         right = {key: value for key, value in golden.items() if key != "row"}
         if isinstance(right.get("probabilities"), list):
             right["probabilities"] = _by_class(manifest, right["probabilities"])

@@ -58,7 +58,10 @@ def _of_load(log: Log, steps: "_Steps", axis: Axis) -> list[Chart]:
 
 
 def _of_server(log: Log, steps: "_Steps", axis: Axis) -> list[Chart]:
-    """The server's CPU time, throttling and memory against their limits."""
+    """The server's CPU time, throttling and memory against their limits; nothing of a server given
+    with `target=`, whose counters the lab cannot read."""
+    if not log.run.observed:
+        return []
     allowed, replicas = log.run.tier.limits, log.run.tier.replicas
     cores, mib = (allowed.cpus or 0) * replicas, (allowed.memory_bytes or 0) * replicas / 2**20
     quota = [(cores, f"quota {cores:g}")] if cores else []

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from loadlab.columns import unread
 from loadlab.target.process import NO_ANSWER, Command, Running, free_port, get, running
 from loadlab.target.serving import Asked, BackendFailed, Serving
 from loadlab.words import UsageError
@@ -70,7 +71,7 @@ def case(bundles: Path, model: str) -> Case:
     if not folders:
         raise CaseError(f"no bundle of {model} in {bundles}: `just examples {model}` makes it")
     found, bundle = newest(folders)
-    first, *others = [_question(golden, named=found["named"]) for golden in found["golden"]]
+    first, *others = [_question(golden, found) for golden in found["golden"]]
     return Case(model, bundle, *first, tuple(others))
 
 
@@ -267,8 +268,9 @@ def _answered(port: int) -> int | None:
     return None
 
 
-def _question(golden: dict[str, Any], *, named: bool) -> tuple[str, str]:
+def _question(golden: dict[str, Any], found: dict[str, Any]) -> tuple[str, str]:
     """The body that asks for a golden row, and how its answer begins."""
-    body = golden["row"] if named else {"features": list(golden["row"].values())}
+    row = golden["row"]
+    body = row | unread(found) if found["named"] else {"features": list(row.values())}
     prefix = '{"prediction":' + json.dumps(golden["prediction"])
     return json.dumps(body, separators=(",", ":")), prefix

@@ -53,6 +53,12 @@ _WORDS = {
     "unanswered": "requests never answered",
     "connect": "connections refused",
 }
+_KEEP = (
+    "If it closes connections that are idle between two requests of a user, let it keep them "
+    "longer, as `uvicorn --timeout-keep-alive 75` does (5 s otherwise)."
+)
+"""What to do about resets that have the most frequent reason: users pause for longer than common
+servers keep a connection."""
 
 
 def judge_objective(log: Log, found: Figures) -> list[Check]:
@@ -198,7 +204,8 @@ def functional_failure(log: Log, findings: Sequence[Finding]) -> str:
         return ""
     suspect = {finding.rule for finding in findings if not finding.allows_fail}
     if too_many and suspect.isdisjoint(_ABOUT_CONNECTIONS):
-        return _sentence(failing, done(everything))
+        said = _sentence(failing, done(everything))
+        return f"{said} {_KEEP}" if "reset" in failing and ended.kind not in GONE else said
     return ""
 
 

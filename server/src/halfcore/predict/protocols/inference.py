@@ -5,8 +5,9 @@ The rows are one tensor [N, F], or one tensor [N] or [N, 1] per column. A binary
 is checked and packed as a whole, without a Python object per value.
 """
 
+import re
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -175,14 +176,32 @@ class Inference:
         return Answer(status, headers(JSON_TYPE, body, *problem.headers.items()), body)
 
 
-_request = msgspec.json.Decoder(Request).decode
+_T = TypeVar("_T")
+_NAN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|\bNaN\b', re.DOTALL)
+"""A text, or NaN between texts. A text that does not end matches too: it is scanned once."""
+
+
+def _with_nan(decode: Callable[[bytes], _T]) -> Callable[[bytes], _T]:
+    """Decodes JSON in which a bare NaN is null: Triton's clients write it, and Triton reads it."""
+
+    def decoded(text: bytes) -> _T:
+        try:
+            return decode(text)
+        except msgspec.DecodeError:
+            if b"NaN" not in text:
+                raise
+        return decode(_NAN.sub(lambda found: b"null" if found[0] == b"NaN" else found[0], text))
+
+    return decoded
+
+
+_request = _with_nan(msgspec.json.Decoder(Request).decode)
+_any = _with_nan(msgspec.json.decode)
 
 
 def long_request(text: bytes, *, max_rows: int, reserve: Reserve) -> Generator[None, None, Request]:
     """The JSON of a long request, parsed in slices; raises as `json_in_slices` and msgspec."""
-    document = yield from json_in_slices(
-        text, max_rows=max_rows, reserve=reserve, decode=msgspec.json.decode
-    )
+    document = yield from json_in_slices(text, max_rows=max_rows, reserve=reserve, decode=_any)
     inputs = document.get("inputs") if isinstance(document, dict) else None
     tensors = [one for one in inputs if isinstance(one, dict)] if isinstance(inputs, list) else []
     # The values need no check of their types: they are kept apart, which saves a copy

@@ -21,6 +21,7 @@ from halfcore.log import configure, logger
 from halfcore.postgres.database import Database, DatabaseError, check, place
 from halfcore.predict.keys import KeysError, new_key
 from halfcore.process import checks, signals
+from halfcore.process.notices import warnings
 from halfcore.registry import sources
 from halfcore.settings.arguments import renamed
 from halfcore.settings.completion import script
@@ -91,7 +92,7 @@ def _serve(settings: Settings) -> None:
         )
     for reason in plan.reasons:
         logger.info(reason)
-    for warning in [*plan.warnings, *unwritable(settings)]:
+    for warning in [*plan.warnings, *warnings(settings), *unwritable(settings)]:
         logger.warning(warning)
     if settings.address_file:
         write_address(settings)

@@ -167,6 +167,20 @@ def test_a_changed_file_is_read_again(file: Path) -> None:
     assert held.counts() == {"old": 1, "kept": 2, "new": 1}
 
 
+def test_a_file_that_became_empty_is_a_warning(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It withdraws every key, which may be meant or half of a write."""
+    (key,) = written(file, ("a", []))
+    held = keys.Keys(file)
+
+    file.write_text("")
+    held.reload()
+
+    assert problem(held, key, "iris") == (401, "the API key is not known")
+    assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == [keys.NO_KEYS]
+
+
 def test_a_file_that_became_wrong_changes_nothing(
     file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

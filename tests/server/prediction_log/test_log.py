@@ -2,6 +2,7 @@
 the process does."""
 
 import asyncio
+import errno
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -15,6 +16,7 @@ from halfcore.metrics.counters import PredictionLogMetrics
 from halfcore.postgres.database import Database, DatabaseError
 from halfcore.postgres.migrate import migrate, read
 from halfcore.prediction_log import log as module
+from halfcore.prediction_log import spool as spool_module
 from halfcore.prediction_log.blocks import Block, encode
 from halfcore.prediction_log.log import PredictionLog
 from halfcore.prediction_log.spool import Directory, Spool
@@ -603,6 +605,76 @@ async def test_without_a_disk_memory_bridges_an_outage(
             await until(lambda: metrics.written == 100)
     assert ids(postgres, name) == list(range(100))
     assert metrics.dropped == {}
+
+
+async def test_room_on_the_disk_is_used_when_memory_is_full(
+    postgres: Postgres, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The database is still stopped: what waits in memory goes to the disk, and what is answered
+    from then on is logged. That predictions were dropped is in the log, with what to do."""
+    listen(caplog)
+    (tmp_path / "spool").write_text("a file")
+    with postgres.stopped():
+        async with logging(postgres.dsn(name), tmp_path / "spool", memory_bytes=20_000) as (
+            log,
+            metrics,
+        ):
+            add(log, range(100))
+            dropped = metrics.dropped["memory"]
+            await until(lambda: log._full == "disk_error" and "dropped" in caplog.text)
+            (tmp_path / "spool").unlink()
+            log.add(Answered("x" * 20_000, body=b" " * 20_000))
+            await until(lambda: metrics.queued()[0] == 0)
+            add(log, range(100, 110))
+            await until(lambda: metrics.spooled == 110 - dropped)
+    assert f"dropped {dropped} predictions: the log's memory is full" in caplog.text
+    assert "either; keeping them in memory: NotADirectoryError" in caplog.text
+    assert "or let the server write to HALFCORE_PREDICTION_LOG_SPOOL" in caplog.text
+    assert metrics.dropped == {"memory": dropped, "disk_error": 1}
+
+
+async def test_a_spool_that_became_read_only_costs_nothing_while_the_database_works(
+    postgres: Postgres,
+    name: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its rows are written once although their segments stay, and later ones go straight to the
+    database. The segments are deleted when that is possible again."""
+    listen(caplog)
+    readonly = OSError(errno.EROFS, "Read-only file system")
+    async with logging(postgres.dsn(name), tmp_path) as (log, metrics):
+        with postgres.stopped():
+            add(log, range(10))
+            await until(lambda: metrics.spooled == 10)
+            log._spool._own.seal()  # type: ignore[union-attr]
+            with monkeypatch.context() as patch:
+                patch.setattr(Path, "unlink", raising(readonly))
+                patch.setattr(spool_module, "_write", raising(readonly))
+                await asyncio.to_thread(postgres.start)
+                await until(lambda: metrics.written == 10)
+                await until(lambda: log._direct)
+                add(log, range(10, 20))
+                await until(lambda: metrics.written == 20)
+                assert "000000000000.segment" in files(tmp_path)
+        with postgres.stopped():
+            add(log, range(20, 30))
+            await until(lambda: metrics.spooled == 20)
+        await until(lambda: metrics.written == 30)
+    assert ids(postgres, name) == list(range(30))
+    assert files(tmp_path) == {}
+    assert caplog.text.count("cannot delete predictions from the disk") == 1
+    assert metrics.dropped == {}
+
+
+def raising(error: OSError) -> Callable[..., Any]:
+    """A function that fails."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
 
 
 async def test_what_neither_takes_at_the_end_is_counted(

@@ -347,6 +347,32 @@ def test_a_living_workers_rows_are_left_to_it(tmp_path: Path) -> None:
     assert [third.empty, other.empty] == [False, True]
 
 
+def test_a_directory_that_cannot_be_read_keeps_no_other_from_being_adopted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that a server of another user left; its lock is given back."""
+    for writer in (A, B):
+        left = open_spool(tmp_path, writer)
+        left.append([block(0)])
+        left.close()
+    count = module._count_rows
+
+    def of_another_user(segment: Path) -> int:
+        if segment.parent.name == str(A):
+            raise PermissionError(13, "Permission denied", str(segment))
+        return count(segment)
+
+    spool = open_spool(tmp_path, uuid4())
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_count_rows", of_another_user)
+        failed = spool.adopt()
+    assert [type(error) for error in failed] == [PermissionError]
+    assert replay(spool) == [(B, block(0))]
+
+    assert spool.adopt() == []
+    assert replay(spool) == [(A, block(0))]
+
+
 def test_what_is_no_writers_directory_is_left_alone(tmp_path: Path) -> None:
     """Somebody else's files in the same place."""
     (tmp_path / "lost+found").mkdir()

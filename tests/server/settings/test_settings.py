@@ -111,7 +111,7 @@ WRONG: dict[str, list[str]] = {
     "max_body_bytes": ["63", "4MiB"],
     "max_bytes_in_flight": ["-1", "64MB"],
     "body_timeout_s": ["0", "-1", "nan", "inf", "601"],
-    "max_rows": ["0", "ten"],
+    "max_rows": ["0", "ten", "1e3", "1000.0", "10_000", "0x10", "+5"],
     "max_batch_size": ["0", "65537"],
     "max_queue_size": ["0"],
     "max_queue_delay_ms": ["-1", "1001", "nan", "inf"],
@@ -227,13 +227,43 @@ def test_what_a_setting_may_be_is_named() -> None:
         ("PIN_CPU", "true", "expected one of auto, on, off ("),
         ("HOT_LANE", "off", "expected one of true, false ("),
         ("WORKERS", "many", "expected a whole number from 0 to 256 ("),
-        ("BODY_TIMEOUT_S", "5s", "expected a number above 0, at most 600 ("),
+        ("BODY_TIMEOUT_S", "5s", "expected a number above 0, at most 600, without a unit ("),
         ("COALESCE_DELAY_MS", "nan", "expected a number from 0 to 100 ("),
+        ("MAX_BODY_BYTES", "64MB", "to 1073741824, in digits alone, without a unit ("),
+        ("MAX_ROWS", "1e3", "from 1 to 10000000, in digits alone, without a unit ("),
     ):
         with pytest.raises(SettingsError) as raised:
             load({PREFIX + variable: text})
         assert f"{PREFIX}{variable}={text!r}: expected " in str(raised.value)
         assert says in str(raised.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_white_space_around_a_value_does_not_count(name: str) -> None:
+    """An env file with trailing blanks, or with the line ends of Windows."""
+    text, value = OTHER[name]
+    environ = {"DATABASE_URL": "postgresql://", PREFIX + name.upper(): f" {text}\t\r"}
+
+    assert getattr(load(environ), name) == value
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_a_value_in_quotes_is_refused_with_the_reason(name: str, quote: str) -> None:
+    """As `docker run --env-file` passes them on: a host, a token or a path in quotes would fail
+    later, for a reason that nobody sees."""
+    text = f"{quote}{OTHER[name][0]}{quote}"
+    with pytest.raises(SettingsError, match=r"is in quotes.*remove them.*--env-file") as raised:
+        load({PREFIX + name.upper(): text})
+
+    assert str(raised.value).startswith(PREFIX + name.upper())
+    assert (text in str(raised.value) or repr(text) in str(raised.value)) is (name not in SECRETS)
+
+
+def test_the_path_of_a_secret_in_quotes_is_refused_with_the_reason() -> None:
+    """The same of the file that a `_FILE` variable names."""
+    with pytest.raises(SettingsError, match=r"^DATABASE_URL_FILE=.*is in quotes.*remove them"):
+        load({"DATABASE_URL_FILE": '"/run/secrets/url"'})
 
 
 @pytest.mark.parametrize("name", ["HALFCORE_PROT", "HALFCORE_", "HALFCORE_port", "HALFCORE_PORT_"])

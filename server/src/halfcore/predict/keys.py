@@ -28,6 +28,11 @@ RELOAD_S = 5.0
 """Seconds between two looks at the file: how long a withdrawn key may still work."""
 MIN_RATE, MAX_RATE = 0.01, 1_000_000.0
 """Requests a second that an entry may allow."""
+NO_KEYS = (
+    "the file of API keys holds no key, so every prediction is refused with 401; "
+    "`halfcore key NAME >> FILE` makes one"
+)
+"""Logged, and no error: it may be meant, to withdraw all of them."""
 _RATE = "requests_per_second"
 _PREFIX = "hk_"
 """Of the keys that `new_key` makes, so that scanners for secrets can find them."""
@@ -213,6 +218,8 @@ class Keys:
         self._counted = self.counts()
         self._table = _Table(found, {})
         logger.info("the API keys were read again: %d keys", len(found))
+        if not found:
+            logger.warning(NO_KEYS)
 
     def _find(self, given: str | None) -> Key | None:
         if given is None:

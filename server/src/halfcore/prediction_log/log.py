@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from random import random
-from time import monotonic, time
+from time import time
 from typing import Any, Protocol, TypeVar
 from uuid import UUID, uuid4
 
@@ -20,6 +20,7 @@ from halfcore.log import logger, reason_of
 from halfcore.metrics.counters import PredictionLogMetrics
 from halfcore.postgres.database import Backoff, Database, DatabaseError
 from halfcore.prediction_log.blocks import Block, Challenged, Entry, Model, encode
+from halfcore.prediction_log.reports import Reports
 from halfcore.prediction_log.spool import Directory, Spool, SpoolFull, Unreadable
 from halfcore.prediction_log.store import Store, Written
 
@@ -33,8 +34,6 @@ ADOPT_PERIOD_S = 30.0
 """Seconds between searches for the directories of workers that died."""
 LAST_WRITE_S = 2.0
 """Longest time of the last write to the database, seconds; the rest goes to the disk."""
-REPEAT_S = 60.0
-"""Seconds in which the same reason of a failed write is logged once."""
 BLOCK_ROWS = 512
 """Rows encoded in one turn of the event loop: half a millisecond."""
 ROW_OVERHEAD = 300
@@ -116,8 +115,7 @@ class PredictionLog:
         self._held_bytes = 0
         self._held_rows = 0
         self._full = "memory"
-        self._logged = "", 0.0
-        """Why a write to the database failed, as it was last logged, and when."""
+        self._reports = Reports()
         self._direct = True
         self._order = asyncio.Lock()
         self._added = asyncio.Event()
@@ -135,6 +133,8 @@ class PredictionLog:
         size = len(body) + len(answer) + ROW_OVERHEAD
         if self._held_bytes + size > self._memory_bytes:
             self._metrics.drop(self._full)
+            self._reports.drop()
+            self._added.set()  # what is in memory is tried again: the disk may have room by now
             return
         self._held_bytes += size
         self._held_rows += 1
@@ -197,6 +197,7 @@ class PredictionLog:
             async with self._order:
                 await self._encode_entries()
                 await self._deliver(patience_s=PATIENCE_S)
+            self._reports.dropped()
 
     async def _encode_entries(self) -> None:
         """Turn the entries into blocks, a few at a time, so that the event loop can answer
@@ -247,7 +248,7 @@ class PredictionLog:
                 if isinstance(error, TimeoutError)
                 else reason_of(error)
             )
-            self._log_failed_write(why)
+            self._reports.failed_write(why)
             return False
         self._count(self._writer, blocks, written)
         return True
@@ -262,36 +263,16 @@ class PredictionLog:
             self._counted = max(self._counted, blocks[-1].end)
         self._metrics.wrote(rows, written.refused)
 
-    def _log_failed_write(self, why: str) -> None:
-        # Not each time: a slow database takes from the disk what it did not take at once, so this
-        # alternates with success; and a read-only one answers, but accepts no rows.
-        logged, at = self._logged
-        if why == logged and monotonic() < at + REPEAT_S:
-            return
-        logger.warning(
-            "cannot write predictions to PostgreSQL; writing them to the disk until it works "
-            "again: %s",
-            why,
-        )
-        self._logged = why, monotonic()
-
     def _log_full(self, error: OSError) -> None:
         full = "spool_full" if isinstance(error, SpoolFull) else "disk_error"
         if self._full != full:
-            logger.error(
-                "cannot write predictions to the disk either; keeping them in memory: %s",
-                reason_of(error),
-            )
+            self._reports.full(error)
         self._full = full
 
     def _log_removed(self, rows: int) -> None:
         if rows:
             self._metrics.drop("disk_error", rows)
-            logger.error(
-                "lost %d predictions: the files of the spool were removed; set "
-                "HALFCORE_PREDICTION_LOG_SPOOL to a directory that no other program cleans",
-                rows,
-            )
+            self._reports.removed(rows)
 
     async def _replay(self) -> None:
         """Empty the spool when the database works again; then write rows directly again."""
@@ -340,7 +321,10 @@ class PredictionLog:
         self._count(directory.writer, contents.blocks, written)
         self._metrics.torn += bool(contents.torn_bytes)
         rows = sum(block.rows for block in contents.blocks)
-        await self._in_thread(lambda: directory.remove(segment, rows))
+        try:
+            await self._in_thread(lambda: directory.remove(segment, rows))
+        except OSError as error:
+            self._reports.undeletable(error)
 
     async def _write_directly_again(self) -> None:
         async with self._order:  # nothing is appended to the spool meanwhile
@@ -353,12 +337,16 @@ class PredictionLog:
     async def _adopt(self) -> None:
         """Take over the spool directories of workers that died, every `ADOPT_PERIOD_S` seconds."""
         while True:
-            with suppress(OSError):
-                async with self._order:
-                    await self._in_thread(self._spool.adopt)
-                    if not self._spool.empty:
-                        self._direct = False
-                        self._away.set()
+            async with self._order:
+                try:
+                    failed = await self._in_thread(self._spool.adopt)
+                except OSError as error:
+                    failed = [error]
+                if not self._spool.empty:
+                    self._direct = False
+                    self._away.set()
+            for problem in failed:
+                self._reports.unreadable(problem)
             await asyncio.sleep(ADOPT_PERIOD_S)
 
     async def _in_thread(self, function: Callable[[], T]) -> T:

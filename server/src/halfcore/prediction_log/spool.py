@@ -55,7 +55,9 @@ class Directory:
 
     Attributes:
         writer: the process that wrote the rows.
-        segments: the segment files, oldest first.
+        segments: the segment files with rows to write, oldest first.
+        written: those whose rows are in the database, but which could not be deleted.
+        skipped: those that cannot be read, and could not be renamed either.
         bytes: their size.
         rows: number of rows in them, from the blocks' headers.
     """
@@ -65,6 +67,9 @@ class Directory:
         self.writer = UUID(path.name)
         self._lock = lock
         self.segments = sorted(path.glob("*.segment"))
+        self.written: list[Path] = []
+        self.skipped: list[Path] = []
+        self._next = int(self.segments[-1].stem) + 1 if self.segments else 0
         self.bytes = sum(file.stat().st_size for file in self.segments)
         self.rows = sum(map(_count_rows, self.segments))
         self._open: int | None = None
@@ -80,14 +85,22 @@ class Directory:
             lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
             return None
+        claimed = None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.stat().st_ino == os.fstat(lock).st_ino:
-                return cls(path, lock)
+                claimed = cls(path, lock)
         except (BlockingIOError, FileNotFoundError):
-            pass
-        os.close(lock)
-        return None
+            return None
+        finally:
+            if claimed is None:
+                os.close(lock)
+        return claimed
+
+    @property
+    def done(self) -> bool:
+        """Whether it holds nothing that this process has to remember."""
+        return not (self.segments or self.written or self.skipped)
 
     def append(self, blocks: Sequence[Block]) -> None:
         """Append blocks; on return they are on the disk.
@@ -139,15 +152,31 @@ class Directory:
 
     def remove(self, segment: Path, rows: int) -> None:
         """Delete a segment; its `rows` rows are in the database. It may have been removed since it
-        was read."""
+        was read.
+
+        Raises:
+            OSError: it could not be deleted; it is not read again, and `sweep` tries again.
+        """
         size = _size(segment)
-        segment.unlink(missing_ok=True)
         self._forget(segment, size)
         self.rows = max(0, self.rows - rows)
+        try:
+            segment.unlink(missing_ok=True)
+        except OSError:
+            self.written.append(segment)
+            raise
+
+    def sweep(self) -> None:
+        """Try again to delete what is written."""
+        with suppress(OSError):
+            while self.written:
+                self.written[-1].unlink(missing_ok=True)
+                self.written.pop()
 
     def set_aside(self, segment: Path) -> int:
         """Rename a segment that cannot be read, so that it is skipped and people can look at it.
-        Forget one that was removed; return the rows that were in the last of these."""
+        Forget one that was removed; return the rows that were in the last of these. One that cannot
+        be renamed is left to the next start."""
         size = _size(segment)
         lost = 0
         try:
@@ -155,12 +184,15 @@ class Directory:
         except FileNotFoundError:
             lost = self.rows if len(self.segments) == 1 else 0
             self.rows -= lost
+        except OSError:
+            self.skipped.append(segment)
         self._forget(segment, size)
         return lost
 
     def close(self) -> None:
         """Unlock; remove the directory if it is empty."""
         self.seal()
+        self.sweep()
         with suppress(OSError):  # segments remain, for another process
             self.path.rmdir()
         os.close(self._lock)
@@ -171,8 +203,7 @@ class Directory:
         self.bytes = self.bytes - size if self.segments else 0
 
     def _new_segment(self) -> int:
-        number = int(self.segments[-1].stem) + 1 if self.segments else 0
-        path = self.path / f"{number:012d}.segment"
+        path = self.path / f"{self._next:012d}.segment"
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         try:
             _write(handle, MAGIC)
@@ -181,6 +212,7 @@ class Directory:
             os.close(handle)
             path.unlink(missing_ok=True)
             raise
+        self._next += 1
         self.segments.append(path)
         self.bytes += len(MAGIC)
         return handle
@@ -244,17 +276,22 @@ class Spool:
         self._own.append(blocks)
         return lost
 
-    def adopt(self) -> None:
-        """Take over the directories that no process holds."""
+    def adopt(self) -> list[OSError]:
+        """Take over the directories that no process holds; return why some could not be read."""
         held = {directory.path for directory in self._directories()}
+        failed = []
         for path in sorted(self._root.glob("*/")):
-            if (
-                path not in held
-                and _is_uuid(path.name)
-                and (directory := Directory.claim(path)) is not None
-            ):
+            if path in held or not _is_uuid(path.name):
+                continue
+            try:
+                directory = Directory.claim(path)
+            except OSError as error:  # another user's, for example; the others must not wait for it
+                failed.append(error)
+                continue
+            if directory is not None:
                 self._adopted.append(directory)
         self._forget_empty()
+        return failed
 
     def oldest(self) -> tuple[Directory, Path] | None:
         """The next segment to replay: adopted ones before this process's own."""
@@ -276,7 +313,9 @@ class Spool:
         return [*self._adopted, self._own] if self._own else self._adopted
 
     def _forget_empty(self) -> None:
-        for directory in [each for each in self._adopted if not each.segments]:
+        for directory in self._directories():
+            directory.sweep()
+        for directory in [each for each in self._adopted if each.done]:
             self._adopted.remove(directory)
             directory.close()
 
@@ -315,10 +354,11 @@ def _count_rows(segment: Path) -> int:
 
 
 def _size(file: Path) -> int:
-    """A file's size; 0 if it was removed, for example by another worker that wrote its rows."""
+    """A file's size; 0 if it was removed, for example by another worker that wrote its rows, or if
+    it is in another user's directory."""
     try:
         return file.stat().st_size
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return 0
 
 

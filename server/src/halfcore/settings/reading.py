@@ -1,5 +1,6 @@
 """Reads the settings from the environment and the command line; a wrong value stops the start."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,9 @@ from halfcore import challenger_spec
 from halfcore.settings.groups import DEFAULTS, Settings, descriptions
 from halfcore.settings.names import FILE, OLD_NAMES, PREFIX, SECRETS, SEED_NAMES, flag, variable
 from halfcore.settings.parser import did_you_mean
+
+_WHOLE = re.compile(r"-?[0-9]+")
+_UNIT = re.compile(r"[0-9.]+ *[a-zA-Z%]+")
 
 
 class SettingsError(ValueError):
@@ -68,15 +72,30 @@ def _given(
 
 
 def _convert(name: str, text: str, origin: str) -> Any:
-    """Check a text against the setting's type and bounds."""
+    """Check a text, without the white space around it, against the setting's type and bounds."""
+    bare, kind = text.strip(), _types()[name]
+    _check_quotes(bare, f"{origin}: its value" if name in SECRETS else f"{origin}={text!r}: it")
+    # Strict for a whole number: of a text, msgspec also takes 1e3 and 4.0 as one
+    value: Any = bare
+    if is_whole := get_args(kind)[:1] == (int,):
+        value = int(bare) if _WHOLE.fullmatch(bare) else bare
     try:
-        return msgspec.convert(text, _types()[name], strict=False, dec_hook=_decode)
+        return msgspec.convert(value, kind, strict=is_whole, dec_hook=_decode)
     except msgspec.ValidationError as error:
         what = descriptions()[name]
         if name in SECRETS:
             raise SettingsError(f"{origin}: its value is not shown, expected {what}") from None
-        expected = _expected(_types()[name], text) or error
+        expected = _expected(kind, bare) or error
         raise SettingsError(f"{origin}={text!r}: {expected} ({what})") from None
+
+
+def _check_quotes(text: str, subject: str) -> None:
+    """Refuse a value in quotes: a shell removes them, a reader of env files may not."""
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        raise SettingsError(
+            f"{subject} is in quotes, which count as part of the value; remove them "
+            "(`docker run --env-file` keeps quotes, a shell does not)"
+        )
 
 
 def _expected(kind: Any, text: str) -> str:
@@ -90,9 +109,16 @@ def _expected(kind: Any, text: str) -> str:
         return ""
     what = "a whole number" if number is int else "a number"
     least, most = bounds[0].ge, bounds[0].le
-    if least is None:
-        return f"expected {what} above {bounds[0].gt}, at most {most}"
-    return f"expected {what} from {least} to {most}"
+    span = f"above {bounds[0].gt}, at most" if least is None else f"from {least} to"
+    return f"expected {what} {span} {most}{_form(number, text)}"
+
+
+def _form(number: type, text: str) -> str:
+    """How to write a number, if a text holds one in another form, such as 64MB or 1e3."""
+    if number is int:
+        wrong = any(map(str.isdigit, text)) and not _WHOLE.fullmatch(text)
+        return ", in digits alone, without a unit" if wrong else ""
+    return ", without a unit" if _UNIT.fullmatch(text) else ""
 
 
 @cache
@@ -137,8 +163,9 @@ def _from_files(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _read(origin: str, path: str) -> str:
+    _check_quotes(path.strip(), f"{origin}={path!r}: it")
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        return Path(path.strip()).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise SettingsError(f"{origin}={path!r}: {reason}") from None

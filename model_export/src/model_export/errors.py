@@ -81,6 +81,10 @@ class DataError(ExportError):
     """The data to prove the model on is missing, or unfit."""
 
 
+class NoSuchRowError(ExportError):
+    """The model takes no row of the data, and would take none of other data."""
+
+
 class InfrastructureError(ExportError):
     """MLflow, its artifacts or the disk failed. This is no verdict on the model, and trying again
     may help."""

@@ -1,6 +1,7 @@
 """Boosted trees answer as the library that trained them: every objective and form of tree, missing
 values, categories, early stopping, and inside other estimators."""
 
+import copy
 import warnings
 
 import catboost as cb
@@ -29,6 +30,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 from model_export.convert.block import convert_piece
 from model_export.convert.leaf import classifier_options
 from model_export.errors import ExportError
+from model_export.study.schema import read_schema
 
 pytestmark = pytest.mark.filterwarnings(
     # The libraries' own use of pandas and of scikit-learn, whose future they follow by themselves.
@@ -316,6 +318,16 @@ def test_what_cannot_be_converted_says_how_to_train_it(model, reason):
     model.fit(rows, np.c_[target, -target] if several else target)
     with pytest.raises(ExportError, match=reason):
         answers(model, rows, "float32")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_catboost_without_a_signature(frame, named):
+    """A loaded model of CatBoost says that it reads no columns, and still has their names."""
+    table, target = frame[0].drop(columns="kind"), frame[1]
+    model = cb.CatBoostClassifier(**CAT).fit(table if named else table.to_numpy(), target)
+    schema = read_schema(None, copy.deepcopy(model))
+    assert len(schema.columns) == table.shape[1]
+    assert (schema.names == list(table.columns)) is named
 
 
 def test_catboost_with_categories_says_what_to_do():

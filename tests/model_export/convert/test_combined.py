@@ -211,6 +211,7 @@ CLASSIFIERS |= {
         AdaBoostClassifier(HistGradientBoostingClassifier(max_iter=2), n_estimators=3),
         THREE,
     ),
+    "adaptive of trees": (make_pipeline(StandardScaler(), AdaBoostClassifier()), NAMES),
     "adaptive, stacked": (
         StackingClassifier([("a", AdaBoostClassifier(LINEAR, n_estimators=3))], cv=2),
         NAMES,

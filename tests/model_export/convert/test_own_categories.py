@@ -1,5 +1,5 @@
-"""Columns of the pandas type `category`, which XGBoost and LightGBM number by themselves, are
-exported: a client sends the categories, and the answers are those of the training table's type."""
+"""Columns of the pandas type `category`, which boosters number by themselves, are exported: a
+client sends the categories, and the answers are those of the training table's type."""
 
 import lightgbm as lgb
 import mlflow
@@ -10,10 +10,10 @@ import xgboost as xgb
 from mlflow.models import infer_signature
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import VotingClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, VotingClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
 from model_export.errors import ExportError
 
@@ -222,4 +222,48 @@ def test_xgboost_that_did_not_store_its_categories_is_refused(table, export, tmp
     signature = infer_signature(text)
     folder = saved("xgboost", model, text, tmp_path / "model", signature=signature)
     with pytest.raises(ExportError, match=r"'city' holds text.*XGBoost 3\.1 or newer"):
+        export(folder)
+
+
+def _behind(transformers, **more):
+    """HistGradientBoosting behind a ColumnTransformer that passes on the other columns."""
+    before = ColumnTransformer(
+        transformers, remainder="passthrough", verbose_feature_names_out=False
+    )
+    boosted = HistGradientBoostingClassifier(max_iter=12, **more)
+    return Pipeline([("columns", before.set_output(transform="pandas")), ("model", boosted)])
+
+
+@pytest.mark.parametrize(
+    ("transformers", "more"),
+    [
+        ([("numbers", StandardScaler(), ["age", "visits"])], {}),
+        ([("zone", OrdinalEncoder(), ["zone"])], {"categorical_features": ["zone", "city"]}),
+    ],
+    ids=["from_dtype", "some-encoded"],
+)
+def test_categories_that_reach_hist_gradient_boosting(table, export, tmp_path, transformers, more):
+    """scikit-learn's booster puts its categories before its numbers, behind a ColumnTransformer
+    that passes them on as well. Nulls and unknown categories have an answer."""
+    frame, target = table
+    model = _behind(transformers, **more).fit(frame, target)
+    folder = saved("sklearn", model, frame, tmp_path / "model", serialization_format="cloudpickle")
+    bundle = export(folder)
+    assert bundle.manifest["parity"]["label_mismatches"] == 0
+    assert bundle.inputs("city")["categories"] == sorted(CITIES[:4])
+    assert bundle.inputs("city")["nullable"]
+    np.testing.assert_allclose(asked(bundle, frame), model.predict_proba(frame), atol=1e-5)
+
+
+def test_text_that_reaches_hist_gradient_boosting_in_another_way_is_refused(
+    table, export, tmp_path
+):
+    """A FeatureUnion passes on the whole table."""
+    frame, target = table
+    text = frame[["age", "city"]]
+    union = FeatureUnion([("all", "passthrough")]).set_output(transform="pandas")
+    model = Pipeline([("union", union), ("model", HistGradientBoostingClassifier(max_iter=3))])
+    model.fit(text, target)
+    folder = saved("sklearn", model, text, tmp_path / "model", serialization_format="cloudpickle")
+    with pytest.raises(ExportError, match=r"'city' holds text.*remainder='passthrough'"):
         export(folder)

@@ -40,33 +40,34 @@ if TYPE_CHECKING:
     from model_export.convert.estimators import Reader
 
 
-_Rule = TypeVar("_Rule")
+_R = TypeVar("_R")
 
 
-def rule_of(estimator: Any, rules: Mapping[type, _Rule], *, nulls: bool) -> _Rule | None:
+def rule_of(estimator: Any, rules: Mapping[type, _R], dtype: str, *, nulls: bool) -> _R | None:
     """The rule for an estimator's class; None if it combines no others.
 
     Args:
         estimator: fitted.
         rules: by class.
+        dtype: of its features.
         nulls: a null may be one of its features.
     """
     for kind, rule in rules.items():
-        if isinstance(estimator, kind) and not _is_of_trees(estimator, nulls=nulls):
+        if isinstance(estimator, kind) and not _is_of_trees(estimator, dtype, nulls=nulls):
             return rule
     return None
 
 
-def _is_of_trees(estimator: Any, *, nulls: bool) -> bool:
+def _is_of_trees(estimator: Any, dtype: str, *, nulls: bool) -> bool:
     """Hundreds of trees are faster as one operator each, which skl2onnx makes of them; except where
-    nulls have a side, and of infinite thresholds, which trees have that were trained on nulls:
-    skl2onnx 1.20 makes them float64 in a loop without end."""
+    nulls have a side, of an AdaBoost in float64, whose graph does not load, and of infinite
+    thresholds (of training on nulls), which skl2onnx 1.20 makes float64 in a loop without end."""
     if not isinstance(estimator, AdaBoostClassifier | BaggingClassifier | BaggingRegressor):
         return False
+    if nulls or (dtype == "float64" and isinstance(estimator, AdaBoostClassifier)):
+        return False
     trees = [getattr(one, "tree_", None) for one in estimator.estimators_]
-    return not nulls and all(
-        tree is not None and bool(np.isfinite(tree.threshold).all()) for tree in trees
-    )
+    return all(tree is not None and bool(np.isfinite(tree.threshold).all()) for tree in trees)
 
 
 def with_columns(estimator: Any) -> list[tuple[Any, Any]]:

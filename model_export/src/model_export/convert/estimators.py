@@ -4,7 +4,7 @@ combines (`combine`)."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from onnx import TensorProto
@@ -21,10 +21,14 @@ from model_export.study.categories import tables
 from model_export.study.members import members
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from model_export.convert.block import Block
     from model_export.study.anatomy import Anatomy, Branch
     from model_export.study.decision import Threshold
     from model_export.study.schema import Schema
+
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
@@ -58,13 +62,16 @@ class Reader:
         """True for a regressor."""
         return bool(is_regressor(self.estimator))
 
+    def _rule(self, rules: Mapping[type, _R]) -> _R | None:
+        return combine.rule_of(self.estimator, rules, self.block.dtype, nulls=self._nulls)
+
     def classified(self) -> Classified:
         """Label and probabilities."""
         if len(getattr(self.estimator, "classes_", ())) == 1:
             # Whatever it reads: converters, ONNX's operators too, expect two classes or more.
             certain = self.block.repeated(np.ones(1))
             return Classified(certain.best(), certain)
-        rule = combine.rule_of(self.estimator, combine.CLASSIFIERS, nulls=self._nulls)
+        rule = self._rule(combine.CLASSIFIERS)
         if rule is None:
             features = self.features()
             answer = self._classified(features)
@@ -78,10 +85,10 @@ class Reader:
 
     def decided(self) -> Block:
         """The decision function: [N, 1] for two classes."""
-        rule = combine.rule_of(self.estimator, combine.DECISIONS, nulls=self._nulls)
+        rule = self._rule(combine.DECISIONS)
         if rule is not None:
             return rule(self)
-        if combine.rule_of(self.estimator, combine.CLASSIFIERS, nulls=self._nulls) is not None:
+        if self._rule(combine.CLASSIFIERS) is not None:
             raise ExportError(
                 f"step {self.path!r}: the decision function of {type(self.estimator).__name__} "
                 "cannot be converted: use an estimator with predict_proba"
@@ -90,7 +97,7 @@ class Reader:
 
     def regressed(self) -> Block:
         """Values, [N, K]."""
-        rule = combine.rule_of(self.estimator, combine.REGRESSORS, nulls=self._nulls)
+        rule = self._rule(combine.REGRESSORS)
         if rule is not None:
             return rule(self)
         features = self.features()

@@ -16,7 +16,6 @@ reads the raw columns has one anatomy per member, because each may encode the co
 
 from __future__ import annotations
 
-import copy
 import itertools
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -34,7 +33,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEnc
 from model_export.errors import ExportError, listed
 from model_export.study.decision import Threshold, find_threshold
 from model_export.study.members import members, unwrapped
-from model_export.study.own_categories import encoder_of, encoders_in
+from model_export.study.own_categories import HistCategories, encoder_of, encoders_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -205,6 +204,7 @@ def _with_own_categories(
     """Move the encoder of a booster's own categories, if it is the next step, into those branches
     of a ColumnTransformer that only pass columns on: there they are still columns of the row."""
     own = encoders_in(steps[0][1]) if steps else {}
+    everything = set(own)
     if not own or not isinstance(first[1], ColumnTransformer):
         return branches, list(steps)
     found: list[Branch] = []
@@ -218,6 +218,9 @@ def _with_own_categories(
             columns = tuple(column for _, column in run)
             encode = ((steps[0][0], own.pop(feature)),) if feature in own else ()
             found.append(replace(branch, columns=columns, encode=encode))
+    path, step = steps[0]
+    if isinstance(step, HistCategories):
+        return tuple(found), [(path, step.without(everything - set(own))), *steps[1:]]
     # Those that are left are made by a step: no encoder can stand in front of it.
     return (branches, list(steps)) if own else (tuple(found), list(steps[1:]))
 
@@ -239,8 +242,9 @@ def _flatten(estimator: Any, path: str = "") -> list[Step]:
     if inner is not estimator:
         return _flatten(inner, path)
     own = path or type(estimator).__name__
-    if getattr(estimator, "_preprocessor", None) is not None:
-        return [(f"{own}/categories", _category_encoder(estimator)), (own, estimator)]
+    if (own_step := getattr(estimator, "_preprocessor", None)) is not None:
+        categories = HistCategories(own_step.transformers_)
+        return [(f"{own}/categories", categories), (own, estimator)]
     if (encoder := encoder_of(estimator)) is not None:
         return [(f"{own}/categories", encoder), (own, estimator)]
     if isinstance(estimator, RFE) and hasattr(estimator, "predict"):
@@ -256,17 +260,6 @@ def _flatten(estimator: Any, path: str = "") -> list[Step]:
 def _as_step(transformer: Any, path: str) -> list[Step]:
     """As `_flatten`, for a step before the last one: a selector only selects there."""
     return [(path, transformer)] if isinstance(transformer, RFE) else _flatten(transformer, path)
-
-
-def _category_encoder(estimator: Any) -> ColumnTransformer:
-    """The ColumnTransformer in which HistGradientBoosting encodes its categories; the numbers it
-    only checks."""
-    encoder: ColumnTransformer = copy.copy(estimator._preprocessor)  # noqa: SLF001  no public name
-    encoder.transformers_ = [
-        (name, "passthrough" if name == "numerical" else child, columns)
-        for name, child, columns in encoder.transformers_
-    ]
-    return encoder
 
 
 def does_nothing(transformer: Any) -> bool:

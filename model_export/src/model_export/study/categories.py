@@ -19,7 +19,7 @@ from model_export.errors import ExportError, plain
 from model_export.registry.native import NativeBooster
 from model_export.study import texts
 from model_export.study.arrays import same_values
-from model_export.study.own_categories import PandasCategories
+from model_export.study.own_categories import HistCategories, PandasCategories
 from model_export.study.rows import null_of, to_model_input, unknown_of
 
 if TYPE_CHECKING:
@@ -145,6 +145,13 @@ def _refuse_text(schema: Schema, anatomy: Anatomy) -> None:
             path, reader = _first_reader(branches[i], anatomy)
             if type(reader).__module__.partition(".")[0] in _BOOSTERS:
                 raise ExportError(_text_in_booster(column.name, reader))
+            if isinstance(reader, HistCategories):
+                raise ExportError(
+                    f"column {column.name!r} holds text, which HistGradientBoosting encodes, and "
+                    "the steps before it do not pass the column on in a way that a bundle can: use "
+                    "a ColumnTransformer with remainder='passthrough' and "
+                    "set_output(transform='pandas'), or encode the column with an OrdinalEncoder"
+                )
             if isinstance(reader, BaseEstimator) and not _is_known(reader):
                 raise ExportError(
                     f"column {column.name!r} holds text, which {type(reader).__name__} reads, a "

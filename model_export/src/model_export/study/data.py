@@ -18,6 +18,7 @@ from model_export.errors import (
     DataError,
     ExportError,
     InfrastructureError,
+    NoSuchRowError,
     is_memory_error,
     plain,
     redact,
@@ -249,11 +250,15 @@ def pack(
 
     Raises:
         ExportError: a column is missing, or no row is left.
+        NoSuchRowError: no row is left, because of a function.
     """
     packed, known = from_frame(table.frame, schema)
-    refused = refused_values(table.frame[~known][:_MOST_REFUSED], schema, made or {})
+    others = table.frame[~known][:_MOST_REFUSED]
+    refused = refused_values(others, schema, made or {})
     if not known.any():
-        raise ExportError(f"no row holds only values that the model takes: {refused}")
+        is_made = refused != refused_values(others, schema, {})  # a function is named
+        kind = NoSuchRowError if is_made else ExportError
+        raise kind(f"no row holds only values that the model takes: {refused}")
     kept = packed[known]
     shown = f"the first {len(packed):,} rows of {origin}" if table.cut else origin
     return Data(kept, shown, int((~known).sum()), _distinct(kept), refused=refused)

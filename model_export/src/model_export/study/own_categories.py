@@ -1,8 +1,8 @@
-"""Reads the categories that XGBoost and LightGBM learned from columns of the pandas type
-`category`, as an encoder in front of the booster.
+"""Reads the categories that XGBoost, LightGBM and HistGradientBoosting learned from columns of the
+pandas type `category`, as an encoder in front of the booster.
 
-Both libraries number a column's values by the categories of the training table, and their trees
-split on these numbers. A bundle's graph reads numbers as well, so an encoder of the same numbers
+They number a column's values by the categories of the training table, and their trees split on
+these numbers. A bundle's graph reads numbers as well, so an encoder of the same numbers
 takes the place of the pandas type.
 """
 
@@ -98,8 +98,57 @@ def encoder_of(estimator: Any) -> ColumnTransformer | None:
     return found
 
 
-def encoders_in(step: Any) -> dict[int, PandasCategories]:
-    """Feature → its encoder, of what `encoder_of` answers; empty for any other step."""
+class HistCategories(ColumnTransformer):
+    """The step in which HistGradientBoosting encodes its categories, and puts them before the
+    numbers, which it only checks.
+
+    Args:
+        transformers: of the fitted step: the encoder with its mask of features, and the numbers.
+    """
+
+    def __init__(self, transformers: Any) -> None:
+        super().__init__(transformers)  # type: ignore[no-untyped-call]  # no types
+        self.transformers_ = [
+            (name, "passthrough" if name == "numerical" else child, features)
+            for name, child, features in transformers
+        ]
+
+    def encoders(self) -> dict[int, OrdinalEncoder]:
+        """Feature → an encoder of this one alone."""
+        encoder: Any
+        (_, encoder, mask), *_ = self.transformers_
+        learned = zip(np.flatnonzero(mask).tolist(), encoder.categories_, strict=True)
+        return {feature: _encoder_of_one(encoder, values) for feature, values in learned}
+
+    def without(self, encoded: set[int]) -> ColumnTransformer:
+        """The same step behind encoders of these features."""
+        (name, _, _), *others = self.transformers_
+        steps: list[tuple[str, Any, Any]] = [
+            (f"{name}-{i}", "passthrough" if i in encoded else encoder, [i])
+            for i, encoder in self.encoders().items()
+        ]
+        rest = ColumnTransformer(self.transformers)
+        rest.transformers_ = [*steps, *others]
+        return rest
+
+
+def _encoder_of_one(encoder: OrdinalEncoder, values: Any) -> OrdinalEncoder:
+    settings = {**encoder.get_params(deep=False), "categories": [values]}
+    found = OrdinalEncoder(**settings)
+    found.fit(np.asarray(values).reshape(-1, 1))
+    return found
+
+
+def encoders_in(step: Any) -> dict[int, OrdinalEncoder]:
+    """Feature → its encoder, of what `encoder_of` answers, and of the texts that
+    HistGradientBoosting encodes; empty for any other step."""
+    if isinstance(step, HistCategories):
+        # Numbers are encoded where they reach the estimator, whatever has been made of them.
+        return {
+            feature: encoder
+            for feature, encoder in step.encoders().items()
+            if any(isinstance(value, str) for value in encoder.categories_[0])
+        }
     found = step.transformers_ if isinstance(step, ColumnTransformer) else []
     return {at[0]: each for _, each, at in found if isinstance(each, PandasCategories)}
 

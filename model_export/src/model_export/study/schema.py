@@ -173,6 +173,10 @@ def read_schema(signature: ModelSignature | None, estimator: Any, example: Any =
 
 def _from_estimator(estimator: Any) -> Schema:
     names = getattr(estimator, "feature_names_in_", None)
+    if names is None and type(estimator).__module__.startswith("catboost"):
+        names = estimator.feature_names_  # `n_features_in_` is 0 in a model that was loaded
+        if list(names) == [str(i) for i in range(len(names))]:
+            return _matrix(len(names), "float64")
     if names is not None:
         return Schema(tuple(Column(str(name), "number", "float64") for name in names), named=True)
     first = _first_step(estimator)
@@ -183,7 +187,7 @@ def _from_estimator(estimator: Any) -> Schema:
         )
     if hasattr(first, "build_analyzer"):
         return Schema((Column("x0", "category", "str"),), named=False)
-    if not hasattr(estimator, "n_features_in_"):
+    if not getattr(estimator, "n_features_in_", 0):
         raise ExportError(
             f"the model has no signature, and {type(estimator).__name__} does not say how many "
             "columns it reads: log it with signature=infer_signature(X, model.predict(X))"

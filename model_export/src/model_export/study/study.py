@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from model_export.errors import DataError, ExportError
+from model_export.errors import DataError, ExportError, NoSuchRowError
 from model_export.study import data as data_sources
 from model_export.study.anatomy import Anatomy, dissect
 from model_export.study.answers import Answers, describe_answers
@@ -74,6 +74,8 @@ def study(
     if data_file is not None:
         try:
             return with_rows_of(data_sources.of_file(data_file, schema))
+        except NoSuchRowError:
+            raise
         except ExportError as error:
             raise DataError(
                 f"--data {data_file}: {error.reason}; give another file, or leave --data out"
@@ -88,18 +90,22 @@ def _best(
     that has any."""
     unused: list[str] = []
     poor: StudiedModel | None = None
+    by_model: NoSuchRowError | None = None
     for source in sources:
         try:
             found = with_rows_of(source)
         except Exception as error:  # noqa: BLE001
             # Users' tables fail in every way; `reason_of` raises errors of another cause.
             unused.append(f"{source.origin} ({data_sources.reason_of(error)})")
+            by_model = error if isinstance(error, NoSuchRowError) else by_model
             continue
         found = replace(found, data=replace(found.data, unused=tuple(unused)))
         if found.data.distinct_rows >= data_sources.LEAST_ROWS:
             return found
         poor = poor or found
         unused.append(f"{source.origin} (a single distinct row)")
+    if poor is None and by_model is not None:
+        raise by_model
     if poor is None:
         raise data_sources.no_data_error(unused)
     return poor

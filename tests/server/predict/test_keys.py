@@ -7,6 +7,7 @@ import pytest
 from halfcore.predict import keys
 from halfcore.predict.keys import KeysError, new_key, presented, read
 from halfcore.problem import Problem
+from support.log import listen
 
 
 def written(file: Path, *entries: tuple[str, list[str]]) -> list[str]:
@@ -171,6 +172,7 @@ def test_a_file_that_became_empty_is_a_warning(
     file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It withdraws every key, which may be meant or half of a write."""
+    listen(caplog)
     (key,) = written(file, ("a", []))
     held = keys.Keys(file)
 

@@ -11,7 +11,8 @@ import pytest
 from halfcore.bundle import Ignored, Input
 from halfcore.pipeline.decode import Decoder
 from halfcore.pipeline.schema import Rule, Schema
-from halfcore.predict.protocols import mlflow
+from halfcore.predict.protocols.mlflow_rows import Decoder as Scoring
+from halfcore.predict.protocols.protocol import Call
 from halfcore.problem import Problem
 from support.bodies import RIGHT, VECTOR
 from support.bundles import MIXED
@@ -210,10 +211,10 @@ def test_vectors_and_records_in_one_request_are_refused() -> None:
     """MLflow's instances are one or the other: so they are left to the way that says so."""
     columns = [msgspec.convert(column, Input) for column in MIXED]
     ignored = [Ignored(name=name, type="string") for name in IGNORED]
-    read = mlflow.Decoder(Schema(columns, "float32", None, ignored))
+    read = Scoring(Schema(columns, "float32", None, ignored))
     record, vector = RIGHT | dict.fromkeys(IGNORED, 1), VECTOR
 
-    def usual(instances: list[Any]) -> mlflow.Call | None:
+    def usual(instances: list[Any]) -> Call | None:
         return read.usual(json.dumps({"instances": instances}).encode(), max_rows=9)
 
     assert usual([record, vector]) is None

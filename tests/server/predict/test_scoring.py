@@ -16,7 +16,7 @@ from halfcore.pipeline.json_slices import json_in_slices
 from halfcore.pipeline.schema import Rule, Schema
 from halfcore.predict.protocols.forms import FORMS, OTHER_COLUMNS, from_csv, parsed, table_of
 from halfcore.predict.protocols.inference import Request, long_request
-from halfcore.predict.protocols.mlflow import Decoder
+from halfcore.predict.protocols.mlflow_rows import Decoder
 from halfcore.predict.protocols.protocol import Reserve
 from halfcore.predict.protocols.tensors import with_data
 from halfcore.problem import Problem

@@ -13,7 +13,7 @@ from halfcore.settings.groups import DEFAULTS, Settings, descriptions
 from halfcore.settings.names import FILE, OLD_NAMES, PREFIX, SECRETS, SEED_NAMES, flag, variable
 from halfcore.settings.parser import did_you_mean
 
-_WHOLE = re.compile(r"-?[0-9]+")
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
 _UNIT = re.compile(r"[0-9.]+ *[a-zA-Z%]+")
 
 

@@ -13,7 +13,6 @@ from halfcore.settings.groups import DEFAULTS, Settings, descriptions
 from halfcore.settings.names import FILE, OLD_NAMES, PREFIX, SECRETS, SEED_NAMES, flag, variable
 from halfcore.settings.parser import did_you_mean
 
-_WHOLE = re.compile(r"-?[0-9]{1,18}")
 _UNIT = re.compile(r"[0-9.]+ *[a-zA-Z%]+")
 
 
@@ -75,12 +74,8 @@ def _convert(name: str, text: str, origin: str) -> Any:
     """Check a text, without the white space around it, against the setting's type and bounds."""
     bare, kind = text.strip(), _types()[name]
     _check_quotes(bare, f"{origin}: its value" if name in SECRETS else f"{origin}={text!r}: it")
-    # Strict for a whole number: of a text, msgspec also takes 1e3 and 4.0 as one
-    value: Any = bare
-    if is_whole := get_args(kind)[:1] == (int,):
-        value = int(bare) if _WHOLE.fullmatch(bare) else bare
     try:
-        return msgspec.convert(value, kind, strict=is_whole, dec_hook=_decode)
+        return msgspec.convert(bare, kind, strict=False, dec_hook=_decode)
     except msgspec.ValidationError as error:
         what = descriptions()[name]
         if name in SECRETS:
@@ -110,15 +105,8 @@ def _expected(kind: Any, text: str) -> str:
     what = "a whole number" if number is int else "a number"
     least, most = bounds[0].ge, bounds[0].le
     span = f"above {bounds[0].gt}, at most" if least is None else f"from {least} to"
-    return f"expected {what} {span} {most}{_form(number, text)}"
-
-
-def _form(number: type, text: str) -> str:
-    """How to write a number, if a text holds one in another form, such as 64MB or 1e3."""
-    if number is int:
-        wrong = any(map(str.isdigit, text)) and not _WHOLE.fullmatch(text)
-        return ", in digits alone, without a unit" if wrong else ""
-    return ", without a unit" if _UNIT.fullmatch(text) else ""
+    unit = ", without a unit" if _UNIT.fullmatch(text) else ""
+    return f"expected {what} {span} {most}{unit}"
 
 
 @cache

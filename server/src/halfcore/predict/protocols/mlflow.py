@@ -14,12 +14,7 @@ from halfcore.pipeline.engine import Result
 from halfcore.predict.admission import Head, check_length, check_not_encoded, is_plain
 from halfcore.predict.prediction import Answer, Headers, json_headers
 from halfcore.predict.protocols.csv_answers import CSV_ANSWER, as_csv, prefers_csv
-from halfcore.predict.protocols.forms import (
-    INVALID_PARAMETER,
-    from_csv,
-    parsed,
-    table_of,
-)
+from halfcore.predict.protocols.forms import INVALID_PARAMETER, from_csv, parsed, table_of
 from halfcore.predict.protocols.mlflow_rows import USUAL_BYTES, Decoder, Wanted, wanted_of
 from halfcore.predict.protocols.protocol import JSON_TYPE, Call, Reserve, headers
 from halfcore.problem import Problem

@@ -38,8 +38,8 @@ _ROWS_START = _spaced(
 """Where a body's rows begin. A text with a bracket before them ends the search."""
 _ROWS_END = _spaced(rb"(?<=[\]}]) \](?: \}){1,2} \Z")
 _END_BYTES = 256
-_INSTANCES = 2
-"""Their place among the forms."""
+_SPLIT, _RECORDS, _INSTANCES, _INPUTS = range(4)
+"""Places of the forms in a parsed body."""
 Chunks = Callable[[bytes, int, int], Iterator[bytes | None]]
 """See `pipeline.decode.Decoder.chunks`."""
 
@@ -87,9 +87,14 @@ class Decoder:
         ]
         self._usual = msgspec.json.Decoder(msgspec.defstruct("Body", fields)).decode
         rows, records = (msgspec.json.Decoder(kind).decode for kind in (list[row], list[record]))
-        self._parsers = {(0, b"["): rows, (1, b"{"): records}
-        self._parsers |= {(_INSTANCES, b"["): rows, (_INSTANCES, b"{"): records, (3, b"["): rows}
-        """By the place among the forms and the bracket of the first row."""
+        self._parsers = {
+            (_SPLIT, b"["): rows,
+            (_RECORDS, b"{"): records,
+            (_INSTANCES, b"["): rows,
+            (_INSTANCES, b"{"): records,
+            (_INPUTS, b"["): rows,
+        }
+        """By the form and the bracket of the first row."""
         self._names = list(schema.names)
         self.most_columns = len(schema.names) + len(schema.ignored) + OTHER_COLUMNS
         """Most columns that a table may have."""

@@ -16,8 +16,11 @@ import asyncio
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Sequence
 from math import inf
 from pathlib import Path
+from statistics import mean
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -51,11 +54,51 @@ PERIOD_S = 0.1
 LATER, REFUSAL_S, MOST_COST, NORMAL_S = 3.0, 0.05, 0.2, 2.0
 
 
+class Normal(NamedTuple):
+    """What the server does without overload. Measured before and after each load, in several
+    rounds, because the speed of a machine that is shared with others changes within seconds."""
+
+    peak: float
+    """Answers per second at the most."""
+    answer_s: float
+    """CPU time of an answer."""
+    latencies_s: list[float]
+    """Of answers at a low load."""
+
+    @property
+    def p99_s(self) -> float:
+        """Of the latencies."""
+        return percentile(self.latencies_s, 0.99)
+
+    def with_later(self, later: "Normal") -> "Normal":
+        """This one and one that was measured later, together."""
+        return Normal(
+            (self.peak + later.peak) / 2,
+            (self.answer_s + later.answer_s) / 2,
+            self.latencies_s + later.latencies_s,
+        )
+
+
+class Overload(NamedTuple):
+    """One load of one round."""
+
+    sent: list[Sent]
+    cpu_s: float
+    normal: Normal
+    """Before and after it."""
+
+
 class Phase(NamedTuple):
     """What happened at one load."""
 
     times: float
     """Of the capacity."""
+    peak: float
+    """Answers per second at the most, without overload, before and after this load."""
+    answer_s: float
+    """CPU time of an answer then."""
+    unloaded_p99_s: float
+    """Of answers then."""
     goodput: float
     """Answers per second, once the server has settled."""
     p99_s: float
@@ -74,7 +117,7 @@ class Phase(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"{self.times:g} × capacity: {self.goodput:.0f} answers/s, "
+            f"{self.times:g} × capacity of {self.peak:.0f}/s: {self.goodput:.0f} answers/s, "
             f"p99 {self.p99_s * 1e3:.0f} ms; "
             f"{self.refused} refused, p99 {self.refusal_p99_s * 1e3:.0f} ms "
             f"(at first {self.first_refusal_p99_s * 1e3:.0f} ms), "
@@ -88,12 +131,13 @@ def main() -> int:
     parser.add_argument(
         "--cpus", type=float, default=1.0, help="CPU quota of the server, cores (default: 1)"
     )
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each load")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each load (default: 8)")
+    parser.add_argument("--rounds", type=int, default=4, help="of all loads (default: 4)")
     parser.add_argument("--cheap", action="store_true", help="a model that costs almost nothing")
     parser.add_argument("--short", action="store_true", help="a few seconds; judge no time")
     given = parser.parse_args()
     if given.short:
-        given.seconds = 4.0
+        given.seconds, given.rounds = 4.0, 1
     console = Console()
     begun = begin(console)
     with tempfile.TemporaryDirectory() as folder:
@@ -109,16 +153,14 @@ def main() -> int:
 def _overloaded(
     bundles: Path, group: Group, given: argparse.Namespace, console: Console
 ) -> tuple[list[Check], list[Phase]]:
-    """Measure the capacity of a server whose queue may stand, then overload another one."""
+    """Overload a server, and measure around each load what is normal: its own times at a low load,
+    and the capacity of another server, whose queue may stand."""
     # One row a run: a row costs as much in a long queue as in a short one, so there is one peak.
     settings: dict[str, Any] = {"wrap": group.wrap, "workers": 1, "max_batch_size": 1}
-    with serving(bundles, **settings) as server:
-        asyncio.run(_answers(server, 1.0))  # what is done once
-        before = group.usage()
-        answers = asyncio.run(_answers(server, given.seconds / 2))
-        peak = answers / (given.seconds / 2)
-        answer_s = group.usage().since(before).cpu_s / answers
-    with serving(bundles, queue_target_ms=TARGET_MS, **settings) as server:
+    with (
+        serving(bundles, **settings) as full,
+        serving(bundles, queue_target_ms=TARGET_MS, **settings) as server,
+    ):
 
         def sent(rate: float, seconds: float) -> list[Sent]:
             load = Load(server.port, BODIES, rate=rate, connections=CONNECTIONS)
@@ -126,25 +168,33 @@ def _overloaded(
                 time.sleep(seconds)
             return load.sent
 
-        quiet = sent(peak * UNLOADED, given.seconds / 2)
-        unloaded_s = percentile([one.latency_s for one in quiet], 0.99)
-        console.print(
-            f"capacity {peak:.0f}/s at {answer_s * 1e6:.0f} µs an answer; unloaded p99 "
-            f"{unloaded_s * 1e3:.0f} ms"
-        )
-        phases = []
-        for times in TIMES:
+        def measured() -> Normal:
             before = group.usage()
-            found = sent(peak * times, given.seconds)
-            phases.append(_phase(times, found, group.usage().since(before).cpu_s, answer_s))
-            console.print(str(phases[-1]), highlight=False)
-        normal_s = _normal_after(sent(peak / 2, 4.0), LATER * unloaded_s)
-    return _judged(phases, peak, answer_s, unloaded_s, normal_s, given), phases
+            answers, took_s = asyncio.run(_answers(full, given.seconds / 3))
+            answer_s, peak = group.usage().since(before).cpu_s / answers, answers / took_s
+            quiet = sent(peak * UNLOADED, given.seconds / 3)
+            return Normal(peak, answer_s, [one.latency_s for one in quiet])
+
+        asyncio.run(_answers(full, 1.0))  # what is done once
+        overloads: dict[float, list[Overload]] = {times: [] for times in TIMES}
+        found = measured()
+        for times in TIMES * given.rounds:
+            before = group.usage()
+            loaded = sent(found.peak * times, given.seconds)
+            cpu_s = group.usage().since(before).cpu_s
+            earlier, found = found, measured()
+            overloads[times].append(Overload(loaded, cpu_s, earlier.with_later(found)))
+            console.print(str(_phase(times, overloads[times][-1:])), highlight=False)
+        normal_s = _normal_after(sent(found.peak / 2, 4.0), LATER * found.p99_s)
+    phases = [_phase(times, found) for times, found in overloads.items()]
+    return _judged(phases, normal_s, given), phases
 
 
-async def _answers(server: Server, seconds: float) -> int:
-    """How many answers clients get that ask without a pause."""
-    end, answers = time.monotonic() + seconds, 0
+async def _answers(server: Server, seconds: float) -> tuple[int, float]:
+    """How many answers clients get that ask without a pause, and the seconds until the last one:
+    those that wait at the end are run after it."""
+    begin, answers = time.monotonic(), 0
+    end = begin + seconds
     message = request("/predict", BODIES[0])
 
     async def ask() -> None:
@@ -159,30 +209,41 @@ async def _answers(server: Server, seconds: float) -> int:
         writer.close()
 
     await asyncio.gather(*(ask() for _ in range(CLOSED)))
-    return answers
+    return answers, time.monotonic() - begin
 
 
-def _phase(times: float, sent: list[Sent], cpu_s: float, answer_s: float) -> Phase:
-    """What happened at a load that used `cpu_s` of CPU time; an answer takes `answer_s` of it."""
-    begin_s = min(one.at_s for one in sent)
-    end_s = max(one.at_s for one in sent)
-    settled = [one for one in sent if one.at_s > begin_s + SETTLED_S]
-    answered = [one.latency_s for one in settled if one.status == OK]
-    refused = [one for one in sent if one.status == REFUSED]
-    late = [one.latency_s for one in refused if one.at_s > begin_s + SETTLED_S]
-    first = [one.latency_s for one in refused if one.at_s <= begin_s + SETTLED_S]
-    answers = sum(one.status == OK for one in sent)
-    left_s = max(0.0, cpu_s - answers * answer_s)
+def _phase(times: float, overloads: Sequence[Overload]) -> Phase:
+    """What happened at one load, in all rounds."""
+    answered, late, first, settled_s = list[float](), list[float](), list[float](), 0.0
+    for one in overloads:
+        settles_at = min(sent.at_s for sent in one.sent) + SETTLED_S
+        settled_s += max(sent.at_s for sent in one.sent) - settles_at
+        settled = [sent for sent in one.sent if sent.at_s > settles_at]
+        answered += [sent.latency_s for sent in settled if sent.status == OK]
+        late += [sent.latency_s for sent in settled if sent.status == REFUSED]
+        first += [
+            sent.latency_s
+            for sent in one.sent
+            if sent.at_s <= settles_at and sent.status == REFUSED
+        ]
+    statuses = Counter(sent.status for one in overloads for sent in one.sent)
+    answers, refused = statuses[OK], statuses[REFUSED]
+    peak = mean(one.normal.peak for one in overloads)
+    answer_s = mean(one.normal.answer_s for one in overloads)
+    left_s = max(0.0, sum(one.cpu_s for one in overloads) - answers * answer_s)
     return Phase(
-        times,
-        len(answered) / (end_s - begin_s - SETTLED_S),
-        percentile(answered, 0.99) if answered else inf,
-        answers,
-        len(refused),
-        percentile(first, 0.99) if first else 0.0,
-        percentile(late, 0.99) if late else 0.0,
-        left_s / len(refused) if refused else 0.0,
-        len(sent) - answers - len(refused),
+        times=times,
+        peak=peak,
+        answer_s=answer_s,
+        unloaded_p99_s=percentile([s for one in overloads for s in one.normal.latencies_s], 0.99),
+        goodput=len(answered) / settled_s,
+        p99_s=percentile(answered, 0.99) if answered else inf,
+        answers=answers,
+        refused=refused,
+        first_refusal_p99_s=percentile(first, 0.99) if first else 0.0,
+        refusal_p99_s=percentile(late, 0.99) if late else 0.0,
+        refusal_s=left_s / refused if refused else 0.0,
+        other=statuses.total() - answers - refused,
     )
 
 
@@ -193,22 +254,16 @@ def _normal_after(sent: list[Sent], longest_s: float) -> float:
     return max(late, default=begin_s) - begin_s
 
 
-def _judged(
-    phases: list[Phase],
-    peak: float,
-    answer_s: float,
-    unloaded_s: float,
-    normal_s: float,
-    given: argparse.Namespace,
-) -> list[Check]:
+def _judged(phases: list[Phase], normal_s: float, given: argparse.Namespace) -> list[Check]:
     """What must hold; the short form judges no time."""
     checks = []
     still_s = PERIOD_S if given.cpus < 1 else 0.0
-    longest_s, quickest_s = LATER * unloaded_s + still_s, REFUSAL_S + still_s
+    quickest_s = REFUSAL_S + still_s
     for one in phases:
         least = GOODPUT if one.times < max(TIMES) else GOODPUT_AT_MOST
-        name, share = f"{one.times:g} ×", one.goodput / peak
-        cost = one.refusal_s / answer_s
+        name, share = f"{one.times:g} ×", one.goodput / one.peak
+        cost = one.refusal_s / one.answer_s
+        longest_s = LATER * one.unloaded_p99_s + still_s
         checks += [
             Check(f"{name}, goodput", f"{share:.0%} of the peak", f"{least:.0%}", share >= least),
             Check(f"{name}, neither answered nor refused", f"{one.other}", "0", not one.other),

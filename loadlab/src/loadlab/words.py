@@ -21,9 +21,12 @@ from loadlab.parser import did_you_mean
 T = TypeVar("T")
 W = TypeVar("W", bound=msgspec.Struct)
 YesNo = Literal["yes", "no"]
-Backend = Literal["auto", "cgroup", "compose"]
-Engine = Literal["locust", "raw"]
-EngineWord = Annotated[Engine, Meta(description="what sends the load: Locust, or one epoll loop")]
+BackendChoice = Literal["auto", "cgroup", "compose"]
+"""What a user may ask for; `record.schema.Backend` is what a run had."""
+EngineChoice = Literal["locust", "raw"]
+EngineWord = Annotated[
+    EngineChoice, Meta(description="what sends the load: Locust, or one epoll loop")
+]
 Ramp = Literal["smooth", "stepped"]
 Balancer = Literal["none", "http", "tcp"]
 """`http` deals out requests, `tcp` connections; `none`: users take the replicas' addresses in
@@ -60,7 +63,8 @@ class LoadWords(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
         Meta(gt=0, le=LONGEST_S, description="length of the steady phase; else the scenario's"),
     ] = None
     backend: Annotated[
-        Backend, Meta(description="the server is a process in a control group, or a container")
+        BackendChoice,
+        Meta(description="the server is a process in a control group, or a container"),
     ] = "auto"
     target: Annotated[
         str, Meta(description="host:port of a server that is already running, without a tier")

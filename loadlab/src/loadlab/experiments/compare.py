@@ -22,13 +22,13 @@ from loadlab.experiments.runner import Experiment
 from loadlab.experiments.trial import Trial
 from loadlab.generator.plan import Scenario, scenarios
 from loadlab.parser import add_command
+from loadlab.record.schema import Backend
 from loadlab.record.store import read_run
 from loadlab.run.order import Order, understand
 from loadlab.run.session import Place
 from loadlab.target import tiers
 from loadlab.target.containers import no_container
 from loadlab.target.serving import BackendFailed
-from loadlab.target.start import Backend
 from loadlab.target.tiers import Tier
 from loadlab.verdict.stats import Interval, paired_ratio
 from loadlab.words import LoadWords, UsageError

@@ -14,7 +14,7 @@ from rich.console import Console
 from loadlab.experiments.runner import E, digest, now
 from loadlab.record import cgroup
 from loadlab.record.machine import calibrate
-from loadlab.record.schema import Ended, Sample
+from loadlab.record.schema import Backend, Ended, Sample
 from loadlab.record.store import Log, StoreError, read
 from loadlab.report.command import conclude
 from loadlab.report.terminal import say
@@ -26,7 +26,6 @@ from loadlab.run.session import Place, cool_down
 from loadlab.target.process import try_groups
 from loadlab.target.programs import case, manifest, prepare_baseline
 from loadlab.target.serving import BackendFailed
-from loadlab.target.start import Backend
 from loadlab.verdict.figures import UNDER_LOAD, Figures, answered, cpu_s, quantile_ms, rate
 from loadlab.verdict.judge import Outcome, Verdict
 from loadlab.words import UsageError

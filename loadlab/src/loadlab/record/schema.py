@@ -106,7 +106,7 @@ def criteria(scenario: str = "") -> Criteria:
 FORMAT = 1
 
 Backend = Literal["cgroup", "compose", "given"]
-Engine = Literal["locust-raw", "locust-fast", "locust-http", "raw"]
+LoadEngine = Literal["locust-raw", "locust-fast", "locust-http", "raw"]
 """Who drives the load: Locust with the raw, the fast or the stock user class, or the lab's own
 epoll engine."""
 Series = Literal["users", "witness", "floor"]
@@ -234,7 +234,7 @@ class Run(msgspec.Struct, kw_only=True):
     started_at: str  # UTC, ISO 8601
     command: str
     backend: Backend
-    engine: Engine
+    engine: LoadEngine
     seed: int
     target: str  # host:port that the users spoke to
     observed: bool = True

@@ -16,6 +16,7 @@ from loadlab import words
 from loadlab.generator.plan import scenarios
 from loadlab.parser import add_command
 from loadlab.record import cgroup, counters, machine
+from loadlab.record.schema import Backend
 from loadlab.record.store import read_run
 from loadlab.report.command import conclude, say_json
 from loadlab.report.terminal import say
@@ -29,7 +30,7 @@ from loadlab.target.containers import no_container
 from loadlab.target.process import try_groups
 from loadlab.target.programs import case
 from loadlab.target.serving import BackendFailed
-from loadlab.target.start import Backend, choose
+from loadlab.target.start import choose
 from loadlab.target.tiers import Tier
 from loadlab.verdict.judge import Judged, combine
 from loadlab.words import LoadWords, UsageError

@@ -18,7 +18,7 @@ from loadlab.record.machine import usable_cpus
 from loadlab.target.programs import address
 from loadlab.target.serving import Asked
 from loadlab.target.tiers import Tier
-from loadlab.words import Engine, LoadWords, Ramp, UsageError, UserKind
+from loadlab.words import EngineChoice, LoadWords, Ramp, UsageError, UserKind
 
 _USERS_PER_WORKER_HZ = 6000.0
 """Requests a second for one worker of RawHttpUsers: 5,660 were seen to cost 41 % of a core; rule V2
@@ -34,7 +34,7 @@ class Order(Asked, frozen=True, kw_only=True):
     rate: float
     """Users started per second."""
     steady_s: float
-    engine: Engine
+    engine: EngineChoice
     ramp: Ramp
     user: UserKind
     seed: int

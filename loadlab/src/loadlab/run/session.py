@@ -23,7 +23,7 @@ from loadlab.generator.plan import Load, PlanError, raise_open_files
 from loadlab.record import cgroup, counters, machine, schema
 from loadlab.record.cgroup import Limits
 from loadlab.record.machine import Fingerprint
-from loadlab.record.schema import Ended, Run, criteria
+from loadlab.record.schema import Backend, Ended, Run, criteria
 from loadlab.record.store import Recorder
 from loadlab.report.command import STORE
 from loadlab.run import null_server
@@ -33,7 +33,7 @@ from loadlab.run.timeline import Fault, LiveLine
 from loadlab.target import programs, tiers
 from loadlab.target.process import CannotStart
 from loadlab.target.serving import BackendFailed
-from loadlab.target.start import Backend, starting
+from loadlab.target.start import starting
 
 _INFRASTRUCTURE = (CannotStart, BackendFailed, PlanError, NoAnswer, cgroup.Unavailable)
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -41,7 +41,7 @@ _ROOM_S = 240.0
 """Start, warm-up, drain and cool-down at their longest."""
 _COOL_DOWN_MOST_S = 70.0
 _ENOUGH_TIME_WAIT = 1000
-_ENGINES: dict[str, schema.Engine] = {
+_ENGINES: dict[str, schema.LoadEngine] = {
     "raw": "locust-raw",
     "fast": "locust-fast",
     "fast-unmended": "locust-fast",

@@ -25,7 +25,7 @@ from loadlab.record.schema import (
     ServerSample,
 )
 from loadlab.target.tiers import Tier
-from loadlab.words import Backend, Balancer
+from loadlab.words import BackendChoice, Balancer
 
 _EVERY_S = 0.2
 _CONNECTIONS_EVERY_S = 1.0
@@ -45,7 +45,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     tier: Tier
     model: str
     users: int
-    backend: Backend
+    backend: BackendChoice
     target: str
     """host:port of a server that runs already; empty: the lab starts one."""
     service: str = "halfcore"

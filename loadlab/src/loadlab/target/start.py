@@ -12,17 +12,16 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from jinja2 import StrictUndefined, Template
 
 from loadlab.record import cgroup
 from loadlab.record.cgroup import Limits
+from loadlab.record.schema import Backend
 from loadlab.target import containers, programs
 from loadlab.target.process import Command, free_port, running, try_groups
 from loadlab.target.serving import Asked, BackendFailed, Serving
 
-Backend = Literal["cgroup", "compose", "given"]
 _WAIT_S = 5.0
 _SPARE = 256
 """Connections of the witness, and of those who ask before the run."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from loadlab.record.schema import Engine, Thresholds
+from loadlab.record.schema import LoadEngine, Thresholds
 from loadlab.record.store import Log
 from loadlab.verdict import load, machine, steadiness
 from loadlab.verdict.check import Check, observed
@@ -91,7 +91,7 @@ def in_words(name: str) -> str:
     return f"{_BY_NAME[name].broken} ({name})"
 
 
-def remedies(findings: Sequence[Finding], engine: Engine) -> str:
+def remedies(findings: Sequence[Finding], engine: LoadEngine) -> str:
     """What to do about broken rules, as a sentence."""
     rules = [_BY_NAME[finding.rule] for finding in findings]
     steps = dict.fromkeys((engine == "raw" and rule.raw) or rule.remedy for rule in rules)

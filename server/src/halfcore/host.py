@@ -91,6 +91,16 @@ def memory_left(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")
     return min(left, default=None)
 
 
+def memory_kills(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")) -> int:
+    """How many processes of this one's group the kernel has killed because memory was short; 0 if
+    it does not say."""
+    for group in _groups("memory", root, membership):
+        text = _read(group / "memory.events") or _read(group / "memory.oom_control")
+        if text is not None:
+            return int(dict(line.split() for line in text.splitlines()).get("oom_kill", 0))
+    return 0
+
+
 def open_files(wanted: int) -> int:
     """Raise the limit on open files towards `wanted`, as far as permitted; return the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

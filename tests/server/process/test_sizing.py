@@ -159,9 +159,11 @@ def test_limits_are_read_from_control_groups_version_2(tmp_path: Path) -> None:
     )
     write(tmp_path / "fs/a/b/memory.max", "268435456")
     write(tmp_path / "fs/a/memory.max", "max")
+    write(tmp_path / "fs/a/b/memory.events", "low 0\nhigh 0\nmax 9\noom 3\noom_kill 2")
     assert host.cpu_quota(tmp_path / "fs", tmp_path / "self") == 0.5
     assert host.throttling(tmp_path / "fs", tmp_path / "self") == (40, 3, 1.5)
     assert host.memory_limit(tmp_path / "fs", tmp_path / "self") == 268435456
+    assert host.memory_kills(tmp_path / "fs", tmp_path / "self") == 2
 
 
 def test_limits_are_read_from_control_groups_version_1(tmp_path: Path) -> None:
@@ -172,9 +174,11 @@ def test_limits_are_read_from_control_groups_version_1(tmp_path: Path) -> None:
     write(tmp_path / "fs/cpu/cpu.cfs_period_us", "100000")
     write(tmp_path / "fs/cpu/cpu.stat", "nr_periods 40\nnr_throttled 3\nthrottled_time 1500000000")
     write(tmp_path / "fs/memory/memory.limit_in_bytes", "134217728")
+    write(tmp_path / "fs/memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 5")
     assert host.cpu_quota(tmp_path / "fs", tmp_path / "self") == 0.1
     assert host.throttling(tmp_path / "fs", tmp_path / "self") == (40, 3, 1.5)
     assert host.memory_limit(tmp_path / "fs", tmp_path / "self") == 134217728
+    assert host.memory_kills(tmp_path / "fs", tmp_path / "self") == 5
 
 
 def test_no_limit_is_none(tmp_path: Path) -> None:
@@ -185,6 +189,7 @@ def test_no_limit_is_none(tmp_path: Path) -> None:
     assert host.cpu_quota(tmp_path / "fs", tmp_path / "self") is None
     assert host.throttling(tmp_path / "fs", tmp_path / "self") is None
     assert host.memory_limit(tmp_path / "fs", tmp_path / "self") is None
+    assert host.memory_kills(tmp_path / "fs", tmp_path / "self") == 0
     assert host.cpu_quota(tmp_path / "nothing", tmp_path / "nothing") is None
 
 

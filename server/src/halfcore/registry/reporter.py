@@ -70,7 +70,8 @@ class Reporter:
     def try_failed(self, version: str, error: Unavailable, attempts: int) -> None:
         """A version could not be fetched or tried, and the follower will try again."""
         if self._failed != (version, str(error)):
-            what = "trying the bundle" if error.code == "sandbox_failed" else "download"
+            tried = error.code in ("sandbox_failed", "memory_short")
+            what = "trying the bundle" if tried else "download"
             logger.warning(
                 "model %s version %s: %s failed, trying again: %s",
                 self.status.name,

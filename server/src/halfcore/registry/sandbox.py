@@ -11,15 +11,17 @@ from pathlib import Path
 
 import msgspec
 
-from halfcore.host import memory_left
+from halfcore.host import memory_kills, memory_left
 from halfcore.log import reason_of
 from halfcore.registry.errors import Refusal, Unavailable
 
 _NICE = 19
 _LEAST_BYTES = 64 << 20
 """Less than the interpreter and the runtime take, so that a trial could only fail."""
-_STOPPED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_STOPPED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL)
 """What ends a sandbox from outside: systemd, for example, stops all processes of a service."""
+_MEMORY_RETRY_S = 60.0
+"""Each attempt takes some of the memory that is short."""
 
 
 class Verdict(msgspec.Struct):
@@ -51,10 +53,11 @@ class Sandbox:
 
         Raises:
             Refusal: the bundle is not good, or the sandbox returned no verdict.
-            Unavailable: the sandbox did not start, or was stopped, which says nothing about the
-                bundle.
+            Unavailable: the sandbox did not start, or was stopped, or memory is short now, which
+                says nothing about the bundle.
         """
         memory_bytes = self._memory_limit()
+        kills = memory_kills()
         process = _start(
             bundle,
             memory_bytes=memory_bytes,
@@ -71,6 +74,10 @@ class Sandbox:
             ) from None
         finally:
             process.kill()
+        if returncode == -signal.SIGKILL and memory_kills() > kills:
+            raise _memory_short(
+                "the kernel killed the sandbox (signal SIGKILL) because memory was short"
+            )
         self._judge(returncode, output, memory_bytes)
 
     def _memory_limit(self) -> int:
@@ -78,10 +85,8 @@ class Sandbox:
         left = memory_left()
         memory_bytes = self._memory_bytes if left is None else min(self._memory_bytes, left)
         if memory_bytes < _LEAST_BYTES:
-            raise Refusal(
-                "sandbox_memory",
-                f"{memory_bytes >> 20} MiB of the memory limit are left, too few for the sandbox; "
-                "raise the limit",
+            raise _memory_short(
+                f"less than {_LEAST_BYTES >> 20} MiB of the memory limit are left for the sandbox"
             )
         return memory_bytes
 
@@ -97,6 +102,11 @@ class Sandbox:
         except msgspec.DecodeError:
             raise _without_verdict(returncode) from None
         if verdict.code == "sandbox_memory":
+            if memory_bytes < self._memory_bytes:
+                raise _memory_short(
+                    "the sandbox ran out of memory, as the memory limit left it less than "
+                    f"HALFCORE_SANDBOX_MEMORY_MB ({self._memory_bytes >> 20})"
+                )
             raise Refusal(
                 verdict.code,
                 f"the sandbox ran out of memory: it had {memory_bytes >> 20} MiB; raise "
@@ -109,6 +119,14 @@ class Sandbox:
             )
 
 
+def _memory_short(what: str) -> Unavailable:
+    return Unavailable(
+        "memory_short",
+        f"{what}; raise the memory limit, or free memory",
+        retry_after_s=_MEMORY_RETRY_S,
+    )
+
+
 def _without_verdict(returncode: int) -> Refusal | Unavailable:
     how = (
         f"signal {signal.Signals(-returncode).name}"
@@ -116,12 +134,10 @@ def _without_verdict(returncode: int) -> Refusal | Unavailable:
         else f"exit code {returncode}"
     )
     if -returncode in _STOPPED:
-        return Unavailable("sandbox_failed", f"the sandbox was stopped from outside ({how})")
-    if returncode == -signal.SIGKILL:
-        return Refusal(
-            "sandbox_memory",
-            f"the sandbox was killed ({how}), as the kernel does when memory is short; raise the "
-            "memory limit, or free memory, and reload the model",
+        return Unavailable(
+            "sandbox_failed",
+            f"the sandbox was stopped from outside ({how}); if that goes on, see what ends "
+            "processes on this machine",
         )
     return Refusal(
         "sandbox_crashed", f"the sandbox crashed ({how}) while it loaded or ran the model"

@@ -62,6 +62,25 @@ async def test_every_wait_ends(database: Database, postgres: Postgres) -> None:
     assert not database.away
 
 
+async def test_an_outage_is_logged_once_whatever_uses_the_database(
+    postgres: Postgres, log: pytest.LogCaptureFixture
+) -> None:
+    """The catalogue and the prediction log have a database each, of the same place."""
+    databases = [Database(postgres.dsn(), max_connections=1, timeout_s=0.3) for _ in range(2)]
+    with postgres.hung():
+        for database in databases:
+            with pytest.raises(DatabaseError):
+                await backend(database)
+    assert log.text.count("cannot reach PostgreSQL") == 1
+    assert await backend(databases[0])
+    assert [database.away for database in databases] == [False, True]
+    assert "reachable again" not in log.text
+    assert await backend(databases[1])
+    assert log.text.count("reachable again") == 1
+    for database in databases:
+        await database.close()
+
+
 async def test_a_cancelled_user_gives_the_connection_back(database: Database) -> None:
     """The pool's only place is free again."""
     started = asyncio.Event()

@@ -8,10 +8,12 @@ is imported with the first `Database`, so that a server without one does not hol
 
 import asyncio
 import random
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 from halfcore.log import logger, reason_of
 from halfcore.postgres.errors import DatabaseError
@@ -36,6 +38,40 @@ _REMEDIES = {
 writes."""
 _warned: set[str] = set()
 """Places for which the warning about a pooler was logged."""
+
+
+class _Outages:
+    """Which databases of this process cannot be reached. There may be several of one place, in
+    several threads: the log has each outage of a place once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._since: dict[str, WeakKeyDictionary[Database, float]] = {}
+
+    def begins(self, database: "Database") -> bool:
+        """A database cannot be reached; whether it is the first of its place."""
+        with self._lock:
+            away = self._since.setdefault(database.place, WeakKeyDictionary())
+            first = not away
+            away.setdefault(database, time.monotonic())
+            return first
+
+    def ends(self, database: "Database") -> float | None:
+        """A database is reachable or closed. Returns how many seconds the outage took if it was
+        the last of its place that could not be reached; else None."""
+        with self._lock:
+            away = self._since.setdefault(database.place, WeakKeyDictionary())
+            since = min(away.values(), default=0.0)
+            last = away.pop(database, None) is not None and not away
+            return time.monotonic() - since if last else None
+
+    def has(self, database: "Database") -> bool:
+        """Whether a database could not be reached when it was tried last."""
+        with self._lock:
+            return database in self._since.get(database.place, {})
+
+
+_outages = _Outages()
 
 
 class Database:
@@ -85,12 +121,11 @@ class Database:
         )
         self._timeout_s = timeout_s
         self._secrets = secrets(url)
-        self._unreachable_since: float | None = None
 
     @property
     def away(self) -> bool:
         """Whether the last attempt to get a connection failed."""
-        return self._unreachable_since is not None
+        return _outages.has(self)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -118,6 +153,7 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections without waiting for an answer."""
+        _outages.ends(self)
         with suppress(*self._errors):  # raised if the pool was never used
             self._pool.terminate()
 
@@ -129,17 +165,11 @@ class Database:
             # Any exception: asyncpg passes on what the system's resolver, files and the ssl module
             # raise.
             reason = self._explain(error)
-            if self._unreachable_since is None:
-                self._unreachable_since = time.monotonic()
+            if _outages.begins(self):
                 logger.warning("cannot reach PostgreSQL at %s, retrying: %s", self.place, reason)
             raise DatabaseError(reason) from error
-        if self._unreachable_since is not None:
-            logger.info(
-                "PostgreSQL at %s is reachable again after %.0f s",
-                self.place,
-                time.monotonic() - self._unreachable_since,
-            )
-            self._unreachable_since = None
+        if (seconds := _outages.ends(self)) is not None:
+            logger.info("PostgreSQL at %s is reachable again after %.0f s", self.place, seconds)
         return connection
 
     async def _notice_pooler(self, connection: Connection) -> None:

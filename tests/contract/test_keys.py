@@ -212,11 +212,29 @@ def test_the_command_makes_a_key_and_its_entry(tmp_path: Path) -> None:
     assert 'models = ["iris", "penguins-svm"]\nrequests_per_second = 50\n' in made.stdout
 
 
+def test_a_key_for_a_model_that_is_not_there_is_made_with_a_warning(tmp_path: Path) -> None:
+    """It may be served later, or elsewhere; where no model is, nothing is known."""
+    write_bundle(tmp_path / "bundles")
+    here = {"HALFCORE_BUNDLES": str(tmp_path / "bundles"), "HALFCORE_FOLLOW": "models:/wine@best"}
+    made = run("key", "team-a", "--models", "numbers, wine, nubers", **here)
+    assert made.returncode == 0
+    assert 'models = ["numbers", "wine", "nubers"]' in made.stdout
+    assert made.stderr.count("warning") == 1
+    assert (
+        "halfcore: warning: there is no model 'nubers' here, and the key may ask it once it is "
+        "served; found numbers, wine; did you mean numbers?" in made.stderr
+    )
+    elsewhere = run("key", "team-a", "--models", "nubers", HALFCORE_BUNDLES=str(tmp_path / "none"))
+    assert "warning" not in elsewhere.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (("key", "a b"), "expected 1 to 64"),
         (("key", "a", "--rate", "-1"), "is -1, expected 0.01"),
+        (("key", "a", "--models", ""), "--models is '', expected names of models between commas"),
+        (("key", "a", "--models", "iris,"), "leave it out for a key that may ask all"),
         (("serve",), "keys.toml: No such file or directory; `halfcore key NAME >> FILE` makes one"),
     ],
 )

@@ -17,15 +17,18 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from halfcore import __version__, command_line, healthcheck, host
+from halfcore.bundle_search import survey
 from halfcore.log import configure, logger
 from halfcore.postgres.database import Database, DatabaseError, check, place
 from halfcore.predict.keys import KeysError, new_key
+from halfcore.problem import listed
 from halfcore.process import checks, signals
 from halfcore.process.notices import warnings
 from halfcore.registry import sources
 from halfcore.settings.arguments import renamed
 from halfcore.settings.completion import script
 from halfcore.settings.groups import Settings
+from halfcore.settings.parser import did_you_mean
 from halfcore.settings.reading import SettingsError, from_command_line, load
 
 if TYPE_CHECKING:
@@ -57,8 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
             migrate(load(os.environ), as_json=arguments.json)
             return
         if arguments.command == "key":
-            models = arguments.models.split(",") if arguments.models else []
-            make_key(arguments.name, models, arguments.rate)
+            make_key(arguments.name, arguments.models, arguments.rate)
             return
         given = [item for item in vars(arguments).items() if item[0] != "command"]
         settings = checks.checked(from_command_line(given, os.environ))
@@ -128,15 +130,45 @@ def _plan(settings: Settings) -> "sizing.Plan":
     )
 
 
-def make_key(name: str, models: list[str], per_second: float | None = None) -> None:
+def make_key(name: str, models: str | None, per_second: float | None = None) -> None:
     """Make an API key: the entry goes to standard output, the key to standard error.
 
+    Args:
+        name: of whoever gets it.
+        models: that it may ask, between commas; None: all.
+        per_second: most requests; None: without limit.
+
     Raises:
-        KeysError: the name or the rate is wrong.
+        KeysError: the name, a model's name or the rate is wrong.
     """
-    key, entry = new_key(name, models, per_second)
+    wanted = [] if models is None else [model.strip() for model in models.split(",")]
+    if not all(wanted):
+        raise KeysError(
+            f"--models is {models!r}, expected names of models between commas; leave it out for a "
+            "key that may ask all"
+        )
+    key, entry = new_key(name, wanted, per_second)
+    for warning in _not_served(wanted):
+        print(f"halfcore: warning: {warning}", file=sys.stderr)  # noqa: T201  as below
     print(entry, end="")  # noqa: T201  a command line writes to its terminal
     print(f"the API key of {name}, which is not shown again: {key}", file=sys.stderr)  # noqa: T201
+
+
+def _not_served(models: list[str]) -> list[str]:
+    """Sentences about models that a server with these settings would not have. None if there are
+    no models here: the server may be elsewhere."""
+    try:
+        settings = load(os.environ)
+        served = [followed.name for followed in sources.parse(settings.follow)]
+    except (SettingsError, ValueError):  # a key needs no settings; `serve` says what is wrong
+        return []
+    served += survey(settings.bundles).bundles
+    return [
+        f"there is no model {model!r} here, and the key may ask it once it is served; found "
+        f"{listed(sorted(served))}{did_you_mean(model, served)}"
+        for model in models
+        if served and model not in served
+    ]
 
 
 def migrate(settings: Settings, *, as_json: bool = False) -> None:

@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     )
     key_parser.add_argument("name", help="of whoever gets the key; in metrics and errors")
     key_parser.add_argument(
-        "--models", default="", help="models that it may ask, as iris,penguins-svm; default: all"
+        "--models", help="models that it may ask, as iris,penguins-svm; default: all"
     )
     key_parser.add_argument(
         "--rate", type=float, help="most requests a second to each worker; default: no limit"

@@ -163,7 +163,7 @@ class Worker:
             stack.push_async_callback(follower.stop)
         settle_memory()
         self.models.report()
-        keys = [self._keys.follow()] if self._keys else []
+        keys = [self._keys.follow(self.models.knows)] if self._keys else []
         for work in (*keys, memory_guard.guard(self.predictor), self._exposition.share()):
             stack.callback(asyncio.create_task(work).cancel)
         self._followers.start(self.models.settle)

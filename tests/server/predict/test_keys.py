@@ -1,5 +1,6 @@
 """API keys: the file, the look-up, and what a withdrawn key is worth."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,27 @@ def test_a_changed_file_is_read_again(file: Path) -> None:
     held.check(kept, "iris")
     assert problem(held, old, "iris") == (401, "the API key is not known")
     assert held.counts() == {"old": 1, "kept": 2, "new": 1}
+
+
+async def test_a_model_that_is_not_there_is_a_warning(
+    file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the start, and again only when the file changed."""
+    listen(caplog)
+    monkeypatch.setattr(keys, "RELOAD_S", 0.001)
+    written(file, ("a", ["iris", "pengins"]), ("b", []))
+    following = asyncio.create_task(keys.Keys(file).follow({"iris"}.__contains__))
+
+    async def until(text: str) -> None:
+        while text not in caplog.text:  # noqa: ASYNC110  a log line wakes nobody
+            await asyncio.sleep(0.001)
+
+    async with asyncio.timeout(60):
+        await until("not have: pengins; correct the file")
+        written(file, ("c", ["irsi"]))
+        await until('the API key of "c" may ask models that this server does not have: irsi')
+    following.cancel()
+    assert caplog.text.count("does not have") == 2
 
 
 def test_a_file_that_became_empty_is_a_warning(

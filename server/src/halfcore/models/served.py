@@ -193,6 +193,10 @@ class Models:
         """The model that answers under that name now, or None."""
         return self._models.get(name)
 
+    def knows(self, name: str) -> bool:
+        """Whether a model of that name is served, or would be if its bundle were right."""
+        return name in self._models or name in self.failures or name in self._expected
+
     def get(self, name: str) -> LoadedModel:
         """The model of that name.
 

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from halfcore.log import logger
 from halfcore.problem import Problem, listed
+from halfcore.readable import printable
 
 RELOAD_S = 5.0
 """Seconds between two looks at the file: how long a withdrawn key may still work."""
@@ -197,29 +198,42 @@ class Keys:
             counts[key.name] = counts.get(key.name, 0) + key.plain + key.others
         return counts
 
-    async def follow(self) -> None:
+    async def follow(self, is_served: Callable[[str], bool] = lambda _: True) -> None:
         """Read the file again when it changed, until cancelled. A wrong file changes nothing, and
-        is logged."""
+        is logged, as is a model of an entry for which `is_served` is false."""
+        self._report(is_served)
         while True:
             await asyncio.sleep(RELOAD_S)
-            await asyncio.to_thread(self.reload)
+            if await asyncio.to_thread(self.reload):
+                self._report(is_served)
 
-    def reload(self) -> None:
-        """Read the file again if it changed since it was read."""
+    def _report(self, is_served: Callable[[str], bool]) -> None:
+        for key in self._table.by_hash.values():
+            if unknown := sorted(name for name in key.models or () if not is_served(name)):
+                logger.warning(
+                    'the API key of "%s" may ask models that this server does not have: %s; '
+                    "correct the file of API keys, or serve them",
+                    key.name,
+                    printable(listed(unknown)),
+                )
+
+    def reload(self) -> bool:
+        """Read the file again if it changed since it was read; whether it did and was right."""
         state = _state(self._file)
         if state == self._state:
-            return
+            return False
         self._state = state
         try:
             found = read(self._file)
         except KeysError as error:
             logger.error("the API keys were not read again, the old ones stay valid: %s", error)
-            return
+            return False
         self._counted = self.counts()
         self._table = _Table(found, {})
         logger.info("the API keys were read again: %d keys", len(found))
         if not found:
             logger.warning(NO_KEYS)
+        return True
 
     def _find(self, given: str | None) -> Key | None:
         if given is None:

@@ -186,6 +186,14 @@ class Schema:
         numbers = struct.Struct(f"<{len(rows) * self.width}{_STRUCT_CODES[self.dtype]}")
         return numbers.pack(*chain.from_iterable(rows))
 
+    def pack_column(self, index: int, values: Sequence[Any]) -> bytes:
+        """Values of one column, packed; raises as `pack_rows`, and KeyError for a text, which
+        becomes several numbers."""
+        if index in self._tokenizers:
+            raise KeyError(index)
+        numbers = struct.Struct(f"<{len(values)}{_STRUCT_CODES[self.dtype]}")
+        return numbers.pack(*coded(self.codes[index], values))
+
     def records(self, payload: bytes) -> list[dict[str, Scalar]]:
         """Packed rows as records again: a category for its index, null for NaN and for what cannot
         be restored, a text or an unknown category.

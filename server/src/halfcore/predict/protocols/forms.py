@@ -38,6 +38,8 @@ class Columns(NamedTuple):
     coerce: Coerce
     quick: Quick | None = None
     """Of JSON without NaN, and of CSV."""
+    columns: Sequence[list[Any]] | None = None
+    """The values column by column, if they were sent so; `rows` has the same."""
 
 
 class _Lenient:
@@ -164,8 +166,9 @@ def _inputs(value: Any, form: str, most: int) -> Columns:
     columns = [column if isinstance(column, list) else [column] for column in value.values()]
     if len({len(column) for column in columns}) > 1:
         raise _unequal()
-    flat = [[_single(cell) for cell in column] for column in columns]
-    return Columns(list(value), zip(*flat, strict=True), f"$.{form}", as_numpy)
+    flat = [_flat(column) for column in columns]
+    rows = zip(*flat, strict=True)
+    return Columns(list(value), rows, f"$.{form}", as_numpy, columns=flat)
 
 
 def _positional(value: Any, form: str) -> Columns:
@@ -209,9 +212,11 @@ def _list_of_lists(value: Any, name: str) -> list[list[Any]]:
     return value
 
 
-def _single(cell: Any) -> Any:
-    """A cell of a column tensor of shape [N, 1]."""
-    return cell[0] if isinstance(cell, list) and len(cell) == 1 else cell
+def _flat(column: list[Any]) -> list[Any]:
+    """The cells of a column, which may be a tensor of shape [N, 1]."""
+    if list not in {*map(type, column)}:
+        return column
+    return [cell[0] if isinstance(cell, list) and len(cell) == 1 else cell for cell in column]
 
 
 def from_csv(body: bytes, *, most_columns: int) -> Columns:

@@ -8,16 +8,18 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from halfcore.pipeline.decode import REFUSED, Rows
+from halfcore.pipeline.decode import REFUSED, Rows, all_at_once
 from halfcore.pipeline.explain import too_many_rows
 from halfcore.pipeline.schema import Schema
 from halfcore.pipeline.table import Table
 from halfcore.predict.protocols.forms import INVALID_PARAMETER, OTHER_COLUMNS, Columns, invalid
+from halfcore.predict.protocols.mlflow_columns import ColumnDecoder
 from halfcore.predict.protocols.protocol import Call
 from halfcore.problem import FieldError, Problem, shown
 
@@ -38,6 +40,9 @@ _ROWS_START = _spaced(
 """Where a body's rows begin. A text with a bracket before them ends the search."""
 _ROWS_END = _spaced(rb"(?<=[\]}]) \](?: \}){1,2} \Z")
 _END_BYTES = 256
+_NO_ROWS = b'{"inputs":[]'
+_INPUTS_AGAIN = re.compile(rb"inputs|\\")
+"""The name, or an escape, in which it may hide."""
 _SPLIT, _RECORDS, _INSTANCES, _INPUTS = range(4)
 """Places of the forms in a parsed body."""
 Chunks = Callable[[bytes, int, int], Iterator[bytes | None]]
@@ -95,6 +100,7 @@ class Decoder:
             (_INPUTS, b"["): rows,
         }
         """By the form and the bracket of the first row."""
+        self._columns = ColumnDecoder(schema)
         self._names = list(schema.names)
         self.most_columns = len(schema.names) + len(schema.ignored) + OTHER_COLUMNS
         """Most columns that a table may have."""
@@ -106,6 +112,8 @@ class Decoder:
             Problem: 400 wrong `params`.
         """
         try:
+            if by_column := all_at_once(self._by_column(body, max_rows)):
+                return by_column
             found = self._table_in(body)
             if found is None or not 1 <= len(found.rows) <= max_rows:
                 return None
@@ -118,6 +126,11 @@ class Decoder:
         self, body: bytes, chunks: Chunks, *, max_rows: int
     ) -> Generator[None, None, Call | None]:
         """`usual` for a long body with its rows at the end; raises also 413, too many rows."""
+        try:
+            if by_column := (yield from self._by_column(body, max_rows)):
+                return by_column
+        except REFUSED:
+            return None
         start = _ROWS_START.match(body)
         end = _ROWS_END.search(body, max(0, len(body) - _END_BYTES))
         if not start or not end or end.start() < start.end():
@@ -142,6 +155,18 @@ class Decoder:
         except REFUSED:
             return None
         return Call(Rows(b"".join(packed), size, many=True), wanted_of(around.params))
+
+    def _by_column(self, body: bytes, max_rows: int) -> Generator[None, None, Call | None]:
+        """The rows of a body with `inputs` by column, if it needs no conversion."""
+        steps = self._columns.read(body, max_rows=max_rows, max_columns=self.most_columns)
+        found = yield from steps
+        if found is None or len(body) - found.end > _END_BYTES:
+            return None
+        if _INPUTS_AGAIN.search(body, found.end):  # the last of two equal names counts
+            return None
+        # What follows has the same checks as in a body of another form
+        around = self._table_in(_NO_ROWS + body[found.end :])
+        return None if around is None else Call(found.rows, wanted_of(around.params))
 
     def _table_in(self, body: bytes) -> "_Table | None":
         """What a body with exactly one of the forms, and the model's columns, holds; else None.
@@ -176,16 +201,18 @@ class Decoder:
         """Pack a table; raises `Problem`."""
         rows = table.rows
         if table.names is not None:
-            rows = self._in_order(table.names, rows)
+            rows = self._in_order(table.names, rows, table.columns)
         packing = self._table.pack(
             rows, table.coerce, max_rows=max_rows, path=table.path, quick=table.quick
         )
         return (yield from packing)
 
-    def _in_order(self, names: Sequence[str], rows: Iterator[Any]) -> Iterator[Sequence[Any]]:
+    def _in_order(
+        self, names: Sequence[str], rows: Iterator[Any], columns: Sequence[list[Any]] | None
+    ) -> Iterator[Sequence[Any]]:
         """The rows, sequences or records, with the model's columns in its order, and its default or
         null for what a record lacks; raises `Problem` if a column is in none of them, or named
-        twice."""
+        twice. If the columns are there, the rows are made of them, in a fraction of the time."""
         at = {name: i for i, name in enumerate(names)}
         if len(at) < len(names):
             self._check_once(names)
@@ -198,6 +225,15 @@ class Decoder:
             raise _missing(missing, [name for name in at if name not in known])
         wanted = [(name, at.get(name), defaults.get(i)) for i, name in enumerate(self._names)]
         width = len(names)
+        if columns is not None:
+            size = len(columns[0]) if columns else 0
+            return zip(
+                *[
+                    repeat(default, size) if place is None else columns[place]
+                    for _, place, default in wanted
+                ],
+                strict=True,
+            )
 
         def picked() -> Iterator[Sequence[Any]]:
             for number, row in enumerate(rows):

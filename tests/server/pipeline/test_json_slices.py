@@ -2,6 +2,7 @@
 and what cannot be right is refused early."""
 
 import json
+from itertools import product
 from typing import Any
 
 import hypothesis.strategies as st
@@ -12,7 +13,7 @@ from hypothesis import given
 from halfcore.pipeline import json_slices
 from halfcore.pipeline.decode import all_at_once
 from halfcore.pipeline.json_slices import MAX_OPENED, SLICE_BYTES, json_in_slices
-from halfcore.pipeline.scan import BrokenText
+from halfcore.pipeline.scan import STRING, BrokenText, end_of_string
 from halfcore.problem import Problem
 from support.examples import examples
 
@@ -136,3 +137,17 @@ def test_a_mistake_is_named_with_its_place(text: bytes, position: int, reason: s
     error = of(text)
     assert isinstance(error, BrokenText)
     assert (error.position, error.reason) == (position, reason)
+
+
+@pytest.mark.parametrize("at", [0, 3])
+def test_a_string_ends_where_the_pattern_says(at: int) -> None:
+    """Whatever is escaped in it: every text of seven of these letters."""
+    for letters in product(b'"\\a,', repeat=7):
+        text = b" " * at + bytes(letters)
+        found = STRING.match(text, at)
+        assert end_of_string(text, at) == (found.end() if found else -1), text
+    for length in (65_534, 65_535, 65_536, 262_144):  # the end, and an escape, where a look ends
+        for more in (b"", b"\\\\", b'\\"', b'\\\\\\"'):
+            text = b'"' + b"a" * (length - len(more)) + more + b'" "'
+            assert end_of_string(text, 0) == len(text) - 2
+            assert end_of_string(text[:-3], 0) == -1

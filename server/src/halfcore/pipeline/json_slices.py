@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from halfcore.pipeline.explain import too_many_rows
-from halfcore.pipeline.scan import SCALAR, STRING, BrokenText, after_space
+from halfcore.pipeline.scan import SCALAR, STRING, BrokenText, after_space, end_of_string
 
 SLICE_BYTES = 32_768
 """Of the text that are parsed between two pauses: 1 to 3 ms."""
@@ -59,7 +59,6 @@ _RUNS: dict[type, tuple[re.Pattern[bytes], bytes, bytes]] = {
     dict: (_run(_NAME + _VALUE), b"{", b"}"),
 }
 """What a run of values looks like, and its brackets."""
-_MEMBER = re.compile(_NAME, re.DOTALL)
 _NAMES = re.compile(rb'"([^"\\]*+)"' + _SPACE + b":")
 """Without those that have an escape: these count as texts."""
 _AT_BYTE = re.compile(r"(.*) \(byte (\d+)\)")
@@ -143,19 +142,28 @@ class _Reader:
         """Read one value that is not within a slice: open it, or parse a long text."""
         name = None
         if type(container) is dict:
-            found = _MEMBER.match(self._text, self.at)
-            if found is None:
-                raise BrokenText(self.at)
-            name = next(iter(self._parsed(self.at, found.end(), b"{", b"0}")))
-            self.at = found.end()
+            end = self._end_of_name()
+            name = next(iter(self._parsed(self.at, end, b"{", b"0}")))
+            self.at = end
         value = self._opened(container, name)
         if value is None:
-            end = STRING.match(self._text, self.at) or SCALAR.match(self._text, self.at)
-            if end is None:
-                raise BrokenText(self.at)
-            self._put(container, name, self._parsed(self.at, end.end()))
-            self.at = end.end()
+            end = end_of_string(self._text, self.at)
+            if end < 0:
+                scalar = SCALAR.match(self._text, self.at)
+                if scalar is None:
+                    raise BrokenText(self.at)
+                end = scalar.end()
+            self._put(container, name, self._parsed(self.at, end))
+            self.at = end
             self._end_value()
+
+    def _end_of_name(self) -> int:
+        """Where the value of the member that begins here begins."""
+        end = end_of_string(self._text, self.at)
+        colon = after_space(self._text, end) if end >= 0 else -1
+        if not self._text.startswith(b":", colon) or colon < 0:
+            raise BrokenText(self.at)
+        return after_space(self._text, colon + 1)
 
     def _opened(self, container: Any = None, name: str | None = None) -> Any:
         """Open the array or object that begins here, and put it into the one around it; None if

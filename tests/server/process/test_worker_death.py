@@ -163,3 +163,19 @@ def test_a_server_without_free_files_waits_and_ends(tmp_path: Path) -> None:
         time.sleep(3)  # what is measured is the CPU time of doing nothing
         assert cpu_s(server.process.pid) - before_s <= 0.2 * 3
         assert server.stop() == 0
+
+
+def test_workers_share_a_folder_in_memory_if_no_other_can_be_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With `docker run --read-only`; if that fails too, the start ends with a sentence."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "read-only"))
+    monkeypatch.setattr(supervisor, "_IN_MEMORY", str(tmp_path))
+    with supervisor._shared_folder() as shared:
+        assert Path(shared).parent == tmp_path
+
+    listen(caplog)
+    monkeypatch.setattr(supervisor, "_IN_MEMORY", str(tmp_path / "absent"))
+    with pytest.raises(SystemExit, match="2"):
+        supervisor._shared_folder()
+    assert "mount a tmpfs on /tmp" in caplog.text

@@ -32,6 +32,7 @@ RESEND_EVERY_S = 1.0
 """Seconds between two SIGTERM to a worker that has not ended."""
 KILL_MARGIN_S = 0.5
 """Seconds that a worker gets beyond its time, so that one that ends in time is not killed."""
+_IN_MEMORY = "/dev/shm"  # noqa: S108  the folder inside has a random name and is private
 
 
 def serve(
@@ -45,7 +46,7 @@ def serve(
         log_config: for granian's log.
         options: of granian.
     """
-    with TemporaryDirectory(prefix="halfcore-") as shared:
+    with _shared_folder() as shared:
         server = _server(settings, plan, log_config, options, Path(shared))
         end = End(server)
         granian_private.replace_signal_handlers(server, end)
@@ -57,6 +58,25 @@ def serve(
     if server.killed:
         logger.error(CUT_OFF)
         sys.exit(1)
+
+
+def _shared_folder() -> TemporaryDirectory[str]:
+    """A folder for what the workers share; it exits with 2 if none can be made."""
+    try:
+        return TemporaryDirectory(prefix="halfcore-")
+    except OSError:  # with a read-only root, Docker still mounts this one
+        try:
+            return TemporaryDirectory(prefix="halfcore-", dir=_IN_MEMORY)
+        except OSError as error:
+            logger.error(
+                "cannot make a folder for what the workers share in %s or %s: %s; mount a tmpfs "
+                "on /tmp, set TMPDIR to a folder that this user may write to, or set "
+                "HALFCORE_WORKERS=1",
+                os.environ.get("TMPDIR") or "/tmp",  # noqa: S108  where Python looks
+                _IN_MEMORY,
+                error.strerror,
+            )
+            sys.exit(2)
 
 
 def _server(

@@ -16,7 +16,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from halfcore import __version__, command_line, healthcheck, host
+from halfcore import __version__, challenger_spec, command_line, healthcheck, host
 from halfcore.bundle_search import survey
 from halfcore.log import configure, logger
 from halfcore.postgres.database import Database, DatabaseError, check, place
@@ -255,12 +255,19 @@ def write_address(settings: Settings) -> None:
 
 
 def _model_bytes(settings: Settings) -> int:
-    """Bytes of model files that will be in memory; of a followed model twice the largest known one,
-    because a swap holds two."""
-    static = 0
+    """Bytes of model files that will be in memory, at most: of each model one version, or two if
+    a version challenges another; of a followed model twice the largest known one, because a swap
+    holds two."""
+    sizes: dict[str, list[int]] = {}
     for file in settings.bundles.glob("*/*/model.onnx"):
         with suppress(OSError):  # a folder that cannot be read is reported when it is loaded
-            static += file.stat().st_size
+            sizes.setdefault(file.parts[-3], []).append(file.stat().st_size)
+    specs = challenger_spec.parse(settings.challengers)
+    challenged = {spec.name for spec in specs if spec.source.startswith("version:")}
+    static = sum(
+        sum(sorted(versions)[-2 if name in challenged else -1 :])
+        for name, versions in sizes.items()
+    )
     followed = [settings.store / one.name for one in sources.parse(settings.follow)]
     return static + sum(
         2 * max((file.stat().st_size for file in folder.glob("*/model.onnx")), default=0)

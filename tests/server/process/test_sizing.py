@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from halfcore import host
+from halfcore.__main__ import _model_bytes
 from halfcore.process import sizing
 from halfcore.process.sizing import Plan
+from halfcore.settings.groups import Settings
 
 MB = 1_000_000
 
@@ -114,6 +116,26 @@ def test_a_large_model_leaves_less_memory_for_connections() -> None:
     assert (
         planned(memory_limit=256 * MB, model_bytes=10 * MB).max_connections
         < planned(memory_limit=256 * MB).max_connections
+    )
+
+
+@pytest.mark.parametrize(("challengers", "expected"), [("", 800), ("a=version:1", 1_400)])
+def test_only_what_is_loaded_counts(tmp_path: Path, challengers: str, expected: int) -> None:
+    """Of a model that is one of its versions, and one more if that challenges it."""
+    for name, size in (("a/1-x", 500), ("a/2-x", 700), ("a/3-x", 600), ("b/1-x", 100)):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "model.onnx").write_bytes(bytes(size))
+    settings = Settings(bundles=tmp_path, challengers=challengers)
+    assert _model_bytes(settings) == expected
+
+
+@pytest.mark.parametrize("given", [0, 500])
+def test_models_that_do_not_fit_are_the_warning(given: int) -> None:
+    """Not how many users do: the kernel may end the process before it is ready, without a word."""
+    plan = planned(memory_limit=256 * MB, model_bytes=200 * MB, max_connections=given)
+    assert plan.max_connections == (given or 1)
+    assert plan.warnings[0].startswith(
+        "the models' files of 200 MB take some 870 MB in memory, and the memory limit is 256 MB"
     )
 
 

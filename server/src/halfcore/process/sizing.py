@@ -211,6 +211,10 @@ class _Memory(NamedTuple):
         """Bytes of one worker's share that a worker without connections does not take."""
         return limit / self.workers - MEMORY_AT_REST - self.model_bytes * MEMORY_PER_MODEL_BYTE
 
+    def taken(self) -> float:
+        """Bytes that all workers take without connections."""
+        return (MEMORY_AT_REST + self.model_bytes * MEMORY_PER_MODEL_BYTE) * self.workers
+
 
 def _workers(given: int, quota: float | None) -> Decision[int]:
     """A worker per whole core of the quota."""
@@ -236,6 +240,15 @@ def _connections_in_memory(given: int, memory: _Memory) -> Decision[int]:
     if connections <= fitting:
         return decision
     limit_mb = memory.limit / 1e6
+    if room <= 0:
+        return Decision(
+            given or 1,
+            f"max_connections {given or 1}: {_why(bool(given), 'the models leave no memory')}",
+            f"the models' files of {memory.model_bytes / 1e6:.0f} MB take some "
+            f"{memory.taken() / 1e6:.0f} MB in memory, and the memory limit is {limit_mb:.0f} MB: "
+            "the kernel may kill the server, already while it loads them; raise the limit, or "
+            "serve fewer models",
+        )
     text = f"the memory limit of {limit_mb:.0f} MB holds some {fitting} connections per worker"
     if given:
         danger = f"max_connections {given}: {text}; with more the worker may be killed"

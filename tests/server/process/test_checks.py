@@ -1,5 +1,7 @@
 """What stops a start with one sentence, rather than a worker with a stack."""
 
+from pathlib import Path
+
 import pytest
 
 from halfcore.process.checks import checked
@@ -53,3 +55,22 @@ def test_a_password_in_a_wrong_address_is_not_shown() -> None:
     with pytest.raises(SettingsError) as error:
         checked(Settings(follow="models:/iris@champion", tracking_uri="http://u:secret@a:b"))
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [
+        ("unix:/run/halfcore.sock", "a Unix socket cannot be listened on: expected a name"),
+        ("/run/halfcore.sock", "a Unix socket cannot be listened on: expected a name"),
+        ("[::1]", "expected an IPv6 address without brackets, such as ::1"),
+        ("127.0.0.1:8080", "expected the host alone: HALFCORE_PORT=8080 or --port 8080 sets"),
+        ("http://127.0.0.1", "without a scheme or a port"),
+        ("nosuch.invalid", "expected a name or an address of this machine"),
+    ],
+)
+def test_what_is_no_address_gets_advice(host: str, says: str, tmp_path: Path) -> None:
+    """On what is often written there; any other is a name that this machine does not have."""
+    with pytest.raises(SettingsError) as raised:
+        checked(Settings(host=host, port=0, bundles=tmp_path))
+    assert f"host={host!r}" in str(raised.value)
+    assert says in str(raised.value)

@@ -192,10 +192,27 @@ def _address(host: str, port: int, setting: str = "port") -> tuple[str, int]:
             probe.bind(address)
             name, free, *_ = probe.getsockname()
     except OSError as error:
-        advice = _ADVICE.get(error.errno or 0, "")
+        advice = _advice_on(host) or _ADVICE.get(error.errno or 0, "")
         raise SettingsError(f"host={host!r}, {setting}={port}: {error.strerror}{advice}") from None
     except UnicodeError:
         raise SettingsError(
             f"host={host!r}: not the name of a host, expected a name or an address"
         ) from None
     return str(name), int(free)
+
+
+def _advice_on(host: str) -> str:
+    """What to do about what is often written in the place of an address; empty for others."""
+    if "://" in host:
+        return "; expected a name or an address alone, without a scheme or a port"
+    if "/" in host or host.startswith("unix:"):
+        return (
+            "; a Unix socket cannot be listened on: expected a name or an address of this machine, "
+            "such as 127.0.0.1, and a proxy on this machine passes requests on to it"
+        )
+    if host.startswith("["):
+        return "; expected an IPv6 address without brackets, such as ::1"
+    name, _, port = host.partition(":")
+    if name and port.isdecimal():
+        return f"; expected the host alone: HALFCORE_PORT={port} or --port {port} sets the port"
+    return ""

@@ -14,7 +14,6 @@ takes an installed MLflow, which a load lab should not need.)
 
 import csv
 import json
-import math
 import os
 import random
 import time
@@ -26,6 +25,7 @@ import msgspec
 
 from loadlab.columns import unread
 from loadlab.generator.http import fields, is_right, same
+from loadlab.generator.packing import draw_text, numbers
 
 ROWS = Path(__file__).with_name("rows")
 MOST = 1000
@@ -242,22 +242,6 @@ def _packed(manifest: Manifest, bodies: Iterable[str]) -> Iterator[Any]:
         yield np.array([row], dtype=manifest["dtype"])
 
 
-def numbers(manifest: Manifest, bodies: Iterable[str]) -> Iterator[list[float]]:
-    """Each body as the graph's row: numbers as they are, null as NaN, categories as their index; a
-    null's index follows the last category's."""
-    names = [column["name"] for column in manifest["inputs"]]
-    codes = [
-        {value: index for index, value in enumerate([*categories, None])} if categories else {}
-        for categories in (column.get("categories") for column in manifest["inputs"])
-    ]
-    for row in map(json.loads, bodies):
-        values = [row[name] for name in names] if manifest["named"] else row["features"]
-        yield [
-            float(code[value]) if code else math.nan if value is None else float(value)
-            for value, code in zip(values, codes, strict=True)
-        ]
-
-
 def _by_class(manifest: Manifest, probabilities: Sequence[float]) -> dict[str, float]:
     """As the server writes them."""
     return dict(zip(map(str, manifest["classes"]), probabilities, strict=True))
@@ -316,6 +300,8 @@ def _fresh_row(inputs: list[dict[str, Any]], draw: random.Random) -> dict[str, A
 def _drawn(column: dict[str, Any], draw: random.Random) -> Any:
     if column["kind"] == "category":
         return draw.choice(column["categories"])
+    if column["kind"] == "text":
+        return draw_text(column, draw)
     if column["kind"] == "boolean":
         return draw.random() < 0.5
     low, high = column.get("minimum"), column.get("maximum")

@@ -225,6 +225,8 @@ def address(target: str) -> tuple[str, int]:
             f"target={target} is invalid: the lab asks /predict over HTTP, expected host:port; for "
             "HTTPS or another path give the address of a proxy that adds them"
         )
+    if parts.username is not None or parts.query:
+        raise UsageError(f"target={host}:{port} has a user or a query: the lab sends none")
     if not host or not port:
         raise UsageError(f"target={target} is invalid: expected host:port, as 127.0.0.1:8000")
     return host, port

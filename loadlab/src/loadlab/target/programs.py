@@ -69,7 +69,10 @@ def case(bundles: Path, model: str) -> Case:
     """The newest bundle of a model and its first golden row; raises `CaseError`."""
     folders = [file.parent for file in bundles.glob(f"{model}/[!.]*/manifest.json")]
     if not folders:
-        raise CaseError(f"no bundle of {model} in {bundles}: `just examples {model}` makes it")
+        raise CaseError(
+            f"no bundle of {model} in {bundles}: `just export models:/{model}@ALIAS` makes it, or "
+            f"of an example `just examples {model}`"
+        )
     found, bundle = newest(folders)
     first, *others = [_question(golden, found) for golden in found["golden"]]
     return Case(model, bundle, *first, tuple(others))

@@ -29,6 +29,7 @@ from loadlab.record.machine import Cpu
 from loadlab.record.store import StoreError
 from loadlab.target.programs import Case, CaseError, case, clean_environment, hold
 from support.bench_runs import SATURATED, SPARSE, a_run, rounds
+from support.bundles import write_bundle
 
 
 @pytest.fixture
@@ -375,6 +376,21 @@ def test_a_dry_run_lists_what_would_be_measured(arguments, lines):
         command.planned(asked(*arguments[:-1], "no-such"))
 
 
+@pytest.mark.parametrize("name", ["bench", "peers", "protocols", "ablate", "ladder"])
+def test_a_name_of_a_model_is_checked_before_anything_is_trained(name, tmp_path):
+    """The recipes train minutes long. What they make themselves is the default, and needs no bundle
+    yet; a model of one's own needs its bundle, and has to be a classifier."""
+    words = [name, "--dry-run", "--bundles", str(tmp_path)]
+    assert command.planned(asked(*words))
+    with pytest.raises(CaseError, match=r"no bundle of mine .* `just export models:/mine@ALIAS`"):
+        command.planned(asked(*words, "--models", "mine"))
+    write_bundle(tmp_path, "mine")
+    assert command.planned(asked(*words, "--models", "mine"))
+    write_bundle(tmp_path, "numbers", classes=[], task="regression")
+    with pytest.raises(Refused, match=r"--models numbers: .* expected a classifier"):
+        command.planned(asked(*words, "--models", "numbers"))
+
+
 def test_all_servers_are_measured_saturated_and_the_slowest_are_left_out_of_the_sparse_load():
     """What is left out is part of the result."""
     tasks, left_out = chosen("bench")
@@ -454,6 +470,7 @@ def test_a_bench_says_how_fast_its_machine_was(monkeypatch, tmp_path):
     monkeypatch.setattr(command.machine, "fingerprint", lambda *_: nobody.fingerprint)
     monkeypatch.setattr(command.cgroup, "version", lambda: 2)
     monkeypatch.setattr(command.programs, "case", lambda *_: Case("iris", tmp_path, "{}", ""))
+    (tmp_path / "manifest.json").write_text('{"classes":["setosa"]}')
     monkeypatch.setattr(command, "_prepared", lambda *_: nullcontext((None, {"iris": None})))
     monkeypatch.setattr(command, "measure", lambda *_, **__: rounds("a", [1.0])[0])
     words = ("--servers", "a", "--regimes", "saturated", "--models", "iris", "--store")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from loadlab.generator import exchange
-from loadlab.generator.exchange import Exchange, Fresh, WrongAnswer
+from loadlab.generator.exchange import Exchange, Fresh, NoAnswer, WrongAnswer
 from loadlab.generator.http import is_right
 
 MANIFEST = {
@@ -156,3 +156,28 @@ def test_a_model_with_few_different_rows_has_no_fresh_ones():
     assert Fresh.find(MANIFEST, [], seed=1) is None
     few = MANIFEST | {"inputs": [{"name": f"b{i}", "kind": "boolean"} for i in range(3)]}
     assert Fresh.find(few, [], seed=1) is None
+
+
+SEVERAL = MANIFEST | {
+    "golden": [
+        *MANIFEST["golden"],
+        {"row": {f"x{i}": 1.0 for i in range(4)}, "prediction": "versicolor"},
+    ]
+}
+
+
+@pytest.mark.parametrize("answer", ['{"error":"no model"}', "<html>welcome</html>"])
+def test_an_error_with_status_200_is_no_prediction(answer):
+    """One answer to rows of several labels, and no label in it: it would count as right, and be
+    measured, and pass."""
+    with pytest.raises(NoAnswer, match=r"one answer to 2 rows .* gives 2, and none of these"):
+        exchange.distinguish(SEVERAL, answering(answer))
+
+
+def test_predictions_of_any_form_are_no_errors():
+    """Other names and forms are the server's own business, and so is a model that gives one label;
+    where the registered model itself gives one, nothing can be said."""
+    exchange.distinguish(SEVERAL, answering('["setosa", 0.7]'))
+    answers = iter([b"0", b"1"])
+    exchange.distinguish(SEVERAL, lambda _body: (200, next(answers)))
+    exchange.distinguish(MANIFEST, answering('{"error":"no model"}'))

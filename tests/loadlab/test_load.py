@@ -185,7 +185,7 @@ def test_rows_of_another_model_are_found_before_anything_is_measured(lab):
         )
         said = plain(finish(process, 4, "the server refuses a row of this model:"))
         assert f"sends rows of model=penguins-svm to http://127.0.0.1:{server.port}/predict" in said
-        assert "name the model that answers there with model=" in said
+        assert "Name the model that answers there with model=" in said
         assert "null server" not in said
         assert not lab.runs()
         assert not left_over(process)

@@ -31,7 +31,7 @@ from loadlab.report.page import write_reports
 from loadlab.report.terminal import history_table, summary
 from loadlab.run import command as run_command
 from loadlab.run.timeline import LiveLine
-from loadlab.verdict.judge import judge
+from loadlab.verdict.judge import Judged, claim_of, judge
 from support import browser
 from support.runs import Made, Server, fresh, made
 
@@ -200,6 +200,26 @@ def test_a_server_that_the_lab_did_not_start_has_no_empty_pictures(tmp_path):
         assert ("Memory of the server against its limit" in text) is observed
         assert ("CPU of the server against its quota" in text) is observed
         assert "Requests per second" in text
+
+
+def test_what_could_not_be_observed_does_not_hold_in_any_report(tmp_path):
+    """A mark of its own, for lines of the objective and for rules, and the rules' names: `✓` and
+    `holds` would be said of what nobody looked at. The claim names them too."""
+    run = fresh()
+    run.run.observed, run.run.replicas = False, []
+    for sample in run.samples:
+        sample.server = None
+    shown = _shown(run, tmp_path / "run")
+    assert re.search(r"kills for want of memory +– +≤ 0 +\? not observable", shown["table"])
+    assert "14 of 17 rules hold, 3 not observable (V6, V11, V15)" in shown["table"]
+    assert "| V11 limit in force | not observable |" in shown["markdown"]
+    line = "| kills for want of memory | not observable | ≤ 0 | not observable |"
+    assert line in shown["markdown"]
+    assert "limits that the lab did not set" in shown["markdown"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert '<td class="soft">not observable</td>' in page
+    claim = claim_of([Judged(run.run, judge(run.log()))])
+    assert "not observable, nor what rules V5, V6, V8, V11, V15 need of them" in claim
 
 
 def test_names_are_not_markup(tmp_path):

@@ -14,7 +14,6 @@ takes an installed MLflow, which a load lab should not need.)
 
 import csv
 import json
-import math
 import os
 import random
 import time
@@ -25,7 +24,8 @@ from typing import Any
 import msgspec
 
 from loadlab.columns import unread
-from loadlab.generator.http import fields, is_right, same
+from loadlab.generator.http import InChunks, fields, is_right, same
+from loadlab.generator.packing import draw_text, numbers
 
 ROWS = Path(__file__).with_name("rows")
 MOST = 1000
@@ -56,9 +56,14 @@ class NoAnswer(WrongAnswer):
     """It does not answer at all, or refuses the rows, which may be another model's; or there are no
     rows to ask."""
 
+    status: int | None = None
+    """Of its answer; 0: there was none; None: the message says what to do."""
+
 
 class Broken(WrongAnswer):
     """It answers a row with an error of its own, as many do for rows of another model."""
+
+    status = 500
 
 
 class Exchange(msgspec.Struct, frozen=True):
@@ -167,6 +172,27 @@ def learn(wanted: Iterable[str], ask: Ask) -> list[Exchange]:
     return [Exchange(body, _answer(ask, body)) for body in wanted]
 
 
+def distinguish(manifest: Manifest, ask: Ask) -> None:
+    """Look whether a server whose answers may have any form answers with predictions: raises
+    `NoAnswer` for one answer to all golden rows, of which the registered model gives several, with
+    none of its predictions in it. It may be an error with status 200, or a page."""
+    predictions = {compact(golden["prediction"]) for golden in manifest["golden"]}
+    first = ""
+    for golden in manifest["golden"] if len(predictions) > 1 else ():
+        body = encode(golden["row"] | unread(manifest), named=manifest["named"])
+        answer = _answer(ask, body)
+        if (first and answer != first) or any(each in answer for each in predictions):
+            return
+        first = answer
+    if first:
+        alike = NoAnswer(
+            f"the server gives one answer to {len(manifest['golden'])} rows to which the "
+            f"registered model gives {len(predictions)}, and none of these: {first[:200]}"
+        )
+        alike.status = 200
+        raise alike
+
+
 def agree(exchanges: Sequence[Exchange], computed: Iterable[dict[str, Any]]) -> int:
     """Compare what the server at rest answered with computed answers; returns how many; raises
     `WrongAnswer`."""
@@ -185,7 +211,7 @@ def expect(exchange: Exchange, ask: Ask) -> None:
     if not is_right(answer.encode(), exchange.answer.encode()):
         raise WrongAnswer(
             f"the server at rest gives two answers to {exchange.body}: {exchange.answer[:200]} "
-            f"and {answer[:200]}"
+            f"and {answer[:200]}. Leave out of answers what changes each time, as a time or an id"
         )
 
 
@@ -242,22 +268,6 @@ def _packed(manifest: Manifest, bodies: Iterable[str]) -> Iterator[Any]:
         yield np.array([row], dtype=manifest["dtype"])
 
 
-def numbers(manifest: Manifest, bodies: Iterable[str]) -> Iterator[list[float]]:
-    """Each body as the graph's row: numbers as they are, null as NaN, categories as their index; a
-    null's index follows the last category's."""
-    names = [column["name"] for column in manifest["inputs"]]
-    codes = [
-        {value: index for index, value in enumerate([*categories, None])} if categories else {}
-        for categories in (column.get("categories") for column in manifest["inputs"])
-    ]
-    for row in map(json.loads, bodies):
-        values = [row[name] for name in names] if manifest["named"] else row["features"]
-        yield [
-            float(code[value]) if code else math.nan if value is None else float(value)
-            for value, code in zip(values, codes, strict=True)
-        ]
-
-
 def _by_class(manifest: Manifest, probabilities: Sequence[float]) -> dict[str, float]:
     """As the server writes them."""
     return dict(zip(map(str, manifest["classes"]), probabilities, strict=True))
@@ -278,13 +288,16 @@ def _answer(ask: Ask, body: str) -> str:
         except ConnectionError:  # a server may close a connection after any answer: on a new one
             status, answer = ask(body)
     except (OSError, ValueError) as error:
-        raise NoAnswer(f"the server at rest gave no answer: {error}") from None
+        none = NoAnswer(f"the server at rest gave no answer: {error}")
+        none.status = None if isinstance(error, InChunks) else 0
+        raise none from None
     if status != 200:
-        refused = NoAnswer if 300 <= status < 500 else Broken
-        raise refused(
+        refused = (NoAnswer if 300 <= status < 500 else Broken)(
             f"the server refuses a row of this model: {body} got {status} "
             f"{answer[:200].decode(errors='replace')}"
         )
+        refused.status = status
+        raise refused
     return answer.decode()
 
 
@@ -316,6 +329,8 @@ def _fresh_row(inputs: list[dict[str, Any]], draw: random.Random) -> dict[str, A
 def _drawn(column: dict[str, Any], draw: random.Random) -> Any:
     if column["kind"] == "category":
         return draw.choice(column["categories"])
+    if column["kind"] == "text":
+        return draw_text(column, draw)
     if column["kind"] == "boolean":
         return draw.random() < 0.5
     low, high = column.get("minimum"), column.get("maximum")

@@ -28,6 +28,10 @@ class Failed(Exception):
     `wrong_body` (not one HTTP answer) or `wrong_prediction`."""
 
 
+class InChunks(ValueError):
+    """An answer without a Content-Length."""
+
+
 _MEANINGS = {
     "connect": "no connection: refused, or not accepted in time",
     "reset": "the connection was closed before the answer was complete",
@@ -101,7 +105,7 @@ def parse(data: bytes, *, ended: bool = False) -> Answer | None:
     end = data.find(b"\r\n\r\n") + 4
     length = _LENGTH.search(data, 0, end) if end > 3 else None
     if not length and end > 3 and _CHUNKED.search(data, 0, end):
-        raise ValueError("the answer is sent in chunks: the server must send its Content-Length")
+        raise InChunks("the answer is sent in chunks: the server must send its Content-Length")
     extra = len(data) - end - int(length[1]) if length else -1
     if extra < 0 and not ended and len(data) < _MOST_BYTES:
         return None

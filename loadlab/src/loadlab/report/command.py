@@ -118,7 +118,13 @@ def _one(folder: Path, name: str) -> dict[str, Any]:
     claim, _ = _report(run, log, verdict, console)
     return _facts(log.run, verdict) | {
         "objective": [
-            {"what": each.what, "measured": each.value, "limit": each.bound, "holds": each.holds}
+            {
+                "what": each.what,
+                "measured": each.value,
+                "limit": each.bound,
+                "holds": each.holds,
+                "state": each.state,
+            }
             for each in verdict.objective
         ],
         "broken_rules": [each.sentence for each in verdict.findings if not each.holds],

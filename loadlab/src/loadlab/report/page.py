@@ -14,7 +14,7 @@ from loadlab.report.picture import Chart, draw, standalone
 from loadlab.report.plots import charts
 from loadlab.verdict.figures import Figures
 from loadlab.verdict.judge import Verdict, way
-from loadlab.verdict.rules import RULES
+from loadlab.verdict.rules import RULES, counted
 
 
 def environment(package: str) -> Environment:
@@ -47,7 +47,7 @@ def write_reports(log: Log, verdict: Verdict, folder: Path, *, claim: str = "") 
         "numbers": key_numbers(run, verdict.figures),
         "facts": facts(verdict.figures),
         "caveat": caveat(run),
-        "held": sum(finding.holds for finding in verdict.findings),
+        "counted": counted(verdict.findings),
         "why": {rule.name: rule.why for rule in RULES},
         "drawn": drawn,
         "provenance": provenance(run),
@@ -86,7 +86,9 @@ _TEMPLATES.filters["one_line"] = lambda text: " ".join(text.splitlines())
 
 def key_numbers(run: Run, found: Figures) -> list[list[str]]:
     """Name, value, and what it is to be read with."""
-    lines = _TEMPLATES.get_template("numbers.j2").render(f=found, null=run.null_server)
+    lines = _TEMPLATES.get_template("numbers.j2").render(
+        f=found, null=run.null_server, observed=run.observed
+    )
     return [line.split(" | ") for line in lines.splitlines()]
 
 
@@ -122,6 +124,8 @@ def provenance(run: Run) -> list[list[str]]:
 
 def limits(run: Run) -> str:
     """CPU and memory that one replica may use."""
+    if not run.observed:
+        return "limits that the lab did not set"
     cpus, memory_bytes = run.tier.limits.cpus, run.tier.limits.memory_bytes
     memory = "no memory limit" if memory_bytes is None else f"{memory_bytes / 2**20:,.0f} MiB"
     return f"{'no CPU limit' if cpus is None else f'{cpus:g} CPU'}, {memory}"

@@ -9,9 +9,17 @@ from rich.text import Text
 
 from loadlab.record.schema import Run
 from loadlab.report.page import facts, key_numbers, number
+from loadlab.verdict.check import State
 from loadlab.verdict.judge import Judged, Verdict
+from loadlab.verdict.rules import counted
 
 _COLOURS = {"PASS": "green", "FAIL": "red", "INVALID": "yellow", "ERROR": "magenta"}
+_MARKS: dict[State, tuple[str, str]] = {
+    "holds": ("✓", "green"),
+    "broken": ("✗ missed", "bold red"),
+    "not observable": ("? not observable", "dim"),
+    "not tested": ("? not tested", "dim"),
+}
 _HISTORY = "run|verdict|tier|scenario|users|p50/p95/p99 ms|errors|CPU|µs/request|memory MiB"
 
 
@@ -33,16 +41,15 @@ def summary(run: Run, verdict: Verdict) -> RenderableType:
         figures.add_row(Text(name, style="dim"), Text(value, style="bold"), Text(note, style="dim"))
     objective = Table("objective", "measured", "limit", "", box=None, padding=(0, 2))
     for check in verdict.objective:
-        mark = Text("✓", style="green") if check.holds else Text("✗ missed", style="bold red")
-        objective.add_row(check.what, check.value, check.bound, mark)
+        value = "–" if check.state == "not observable" else check.value
+        objective.add_row(check.what, value, check.bound, Text(*_MARKS[check.state]))
     broken = [finding.sentence for finding in verdict.findings if not finding.holds]
-    rules = len(verdict.findings)
     return Group(
         Panel(head, border_style=colour),
         figures,
         Text(facts(verdict.figures), style="dim"),
         objective,
-        Text(f"{rules - len(broken)} of {rules} rules hold", style="bold"),
+        Text(counted(verdict.findings), style="bold"),
         *(Text.assemble(("✗ ", "bold red"), sentence) for sentence in broken),
         *(Text(f"missing: {what}", style="yellow") for what in verdict.missing),
     )

@@ -20,8 +20,8 @@ from loadlab.record.schema import Backend
 from loadlab.record.store import read_run
 from loadlab.report.command import conclude, say_json
 from loadlab.report.terminal import say
+from loadlab.run import given, session
 from loadlab.run import order as orders
-from loadlab.run import session
 from loadlab.run.lock import Busy, alone
 from loadlab.run.order import Order, too_small
 from loadlab.run.session import Place
@@ -75,7 +75,7 @@ def _load(order: Order, root: Path, console: Console) -> int:
         if backend == "cgroup":
             case(Place.of(root).bundles, order.model)  # that there is one, before the null server
         elif backend == "given":
-            session.ask_target(order, Place.of(root).bundles)
+            given.ask(order, Place.of(root).bundles)
         what = f"tier {order.tier.name}, scenario {order.scenario.name}, {order.users:,} users"
         say(console, f"{what}; backend {backend} ({why})")
         for reason in machine.watch(_WATCH_S).reasons:

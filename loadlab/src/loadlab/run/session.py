@@ -9,7 +9,7 @@ import resource
 import sys
 import tempfile
 import time
-from contextlib import closing, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -17,8 +17,8 @@ from typing import NamedTuple
 import msgspec
 from rich.console import Console
 
-from loadlab.generator.exchange import Broken, Exchange, NoAnswer, WrongAnswer, bodies, learn
-from loadlab.generator.http import Client, authority
+from loadlab.generator.exchange import Exchange, NoAnswer, WrongAnswer, bodies
+from loadlab.generator.http import authority
 from loadlab.generator.plan import Load, PlanError, raise_open_files
 from loadlab.record import cgroup, counters, machine, schema
 from loadlab.record.cgroup import Limits
@@ -27,10 +27,11 @@ from loadlab.record.schema import Backend, Ended, Run, criteria
 from loadlab.record.store import Recorder
 from loadlab.report.command import STORE
 from loadlab.run import null_server
+from loadlab.run.given import advised
 from loadlab.run.order import Order, cores_needed, parts, processes, server_cpus, too_small
 from loadlab.run.phases import SETTLE_MOST_S, Conductor, caching_s
 from loadlab.run.timeline import Fault, LiveLine
-from loadlab.target import programs, tiers
+from loadlab.target import tiers
 from loadlab.target.process import CannotStart
 from loadlab.target.serving import BackendFailed
 from loadlab.target.start import starting
@@ -92,28 +93,6 @@ def carry_out(
         with suppress(OSError):  # the disk is full: what was written before stays
             recorder.end(ended, conductor.now())
     return place.store / name, ended
-
-
-def ask_target(order: Order, bundles: Path) -> None:
-    """Ask the server of `target=` for one row, before anything is measured: a minute later is too
-    late to learn that it serves another model. Raises `BackendFailed` if it does not answer."""
-    given = programs.given(order.target, bundles, order.model)
-    with closing(Client(*given.addresses[0])) as client:
-        try:
-            learn(bodies(order.model, given.rows_of, order.seed)[:1], client.ask)
-        except (NoAnswer, Broken) as error:
-            raise BackendFailed(f"target={order.target}: {error}{_asked(order)}") from None
-        except WrongAnswer:  # which is its verdict
-            pass
-
-
-def _asked(order: Order) -> str:
-    """What to do about a server of `target=` that refuses rows."""
-    return (
-        f". The lab sends rows of model={order.model} to http://{order.target}/predict: name the "
-        "model that answers there with model=; for HTTPS or another path give the address of a "
-        "proxy that adds them"
-    )
 
 
 def _not_taken(store: Path, name: str) -> str:
@@ -217,8 +196,8 @@ def _end(
     except Fault as fault:
         return Ended(kind=fault.kind, sentence=fault.sentence)
     except _INFRASTRUCTURE as error:  # NoAnswer, a kind of WrongAnswer, says nothing of the server
-        asked = order.target and isinstance(error, NoAnswer)
-        return Ended(kind="infrastructure", sentence=f"{error}{_asked(order) if asked else ''}")
+        given = order.target and isinstance(error, NoAnswer)
+        return Ended(kind="infrastructure", sentence=advised(error, order) if given else str(error))
     except WrongAnswer as error:
         return Ended(kind="wrong_answer", sentence=str(error))
     except KeyboardInterrupt:

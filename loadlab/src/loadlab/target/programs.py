@@ -69,7 +69,10 @@ def case(bundles: Path, model: str) -> Case:
     """The newest bundle of a model and its first golden row; raises `CaseError`."""
     folders = [file.parent for file in bundles.glob(f"{model}/[!.]*/manifest.json")]
     if not folders:
-        raise CaseError(f"no bundle of {model} in {bundles}: `just examples {model}` makes it")
+        raise CaseError(
+            f"no bundle of {model} in {bundles}: `just export models:/{model}@ALIAS` makes it, or "
+            f"of an example `just examples {model}`"
+        )
     found, bundle = newest(folders)
     first, *others = [_question(golden, found) for golden in found["golden"]]
     return Case(model, bundle, *first, tuple(others))
@@ -225,6 +228,8 @@ def address(target: str) -> tuple[str, int]:
             f"target={target} is invalid: the lab asks /predict over HTTP, expected host:port; for "
             "HTTPS or another path give the address of a proxy that adds them"
         )
+    if parts.username is not None or parts.query:
+        raise UsageError(f"target={host}:{port} has a user or a query: the lab sends none")
     if not host or not port:
         raise UsageError(f"target={target} is invalid: expected host:port, as 127.0.0.1:8000")
     return host, port

@@ -6,6 +6,8 @@ from typing import Literal
 import msgspec
 
 Unit = Literal["", "share", "ms", "s", "cores"]
+State = Literal["holds", "broken", "not observable", "not tested"]
+"""Of a check or a rule. Of the last two nothing is concluded: they forbid no verdict."""
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -39,6 +41,15 @@ class Check(msgspec.Struct, frozen=True):
         if self.measured is None:
             return False
         return self.measured >= self.limit if self.at_least else self.measured <= self.limit
+
+    @property
+    def state(self) -> State:
+        """What a reader is shown: a check that was not made does not hold, nor is it broken."""
+        if not self.observable:
+            return "not observable"
+        if self.note:
+            return "not tested"
+        return "holds" if self.holds else "broken"
 
     @property
     def text(self) -> str:

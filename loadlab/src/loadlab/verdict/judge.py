@@ -93,7 +93,7 @@ def _outcome(log: Log, findings: list[Finding], objective: list[Check]) -> tuple
 
 def _passed(findings: Sequence[Finding], broken: Sequence[Finding]) -> str:
     """With what could not be observed or tested, and what does not hold in spite of the PASS."""
-    hidden = [each for each in findings if any(not check.observable for check in each.checks)]
+    hidden = [each for each in findings if each.unseen]
     untested = [each for each in findings if any(check.note for check in each.checks)]
     if not (broken or hidden or untested):
         return "All 17 rules hold, and the objective is met."
@@ -244,7 +244,7 @@ def claim_of(judged: Sequence[Judged]) -> str:
         f"{3 / total:.1e}), "
         f"p50/p95/p99/max = {latencies} ms (p99 of the repeats: "
         f"{min(p99s):.3g}–{max(p99s):.3g} ms), "
-        f"{_used(run, found)} "
+        f"{_used(judged[0], found)} "
         f"Generator ({run.engine}, {way(run)}): busiest process {mid('generator_cpu'):.0%} of a "
         "core, "
         f"loop lag p99 {mid('loop_lag_p99_ms'):.2g} ms. "
@@ -253,10 +253,13 @@ def claim_of(judged: Sequence[Judged]) -> str:
     )
 
 
-def _used(run: Run, found: Sequence[Figures]) -> str:
-    """What the server used of its limits, where the lab could read it."""
-    if not run.observed:
-        return "CPU time, throttling and memory of the server not observable."
+def _used(first: Judged, found: Sequence[Figures]) -> str:
+    """What the server used of its limits, where the lab could read it; else also the rules that
+    need it."""
+    if not first.run.observed:
+        rules = [each.rule for each in first.verdict.findings if each.unseen]
+        needed = f", nor what rules {', '.join(rules)} need of them" if rules else ""
+        return f"CPU time, throttling and memory of the server not observable{needed}."
     mid = partial(_median, found)
     of_null = mid("cpu_of_null")
     times = "" if math.isnan(of_null) else f", {of_null:.3g} × the null server's"

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from loadlab.record.cgroup import Limits
-from loadlab.record.schema import Role, Sample, Thresholds
+from loadlab.record.schema import LOAD, PhaseName, Role, Sample, Thresholds
 from loadlab.record.store import Log
 from loadlab.verdict.check import Check
 from loadlab.verdict.figures import (
@@ -83,28 +83,37 @@ def connections(log: Log, rules: Thresholds) -> list[Check]:
     """V7: a connection for every user, and kept. What failures explain (a server that resets) is
     allowed: it is the server's.
 
-    The lab's own connections are left out exactly. The sampler subtracts the witness's from those
-    that are established, and the witness opens another one only where one broke. The kernel counts
-    what the whole machine opens, so a small share of opens is forgiven to other programs.
+    Users count what they open. Those of Locust's HttpUser do not: of them the kernel's count for
+    the whole machine is taken, which holds the witness's and other programs' too; a small share is
+    forgiven to these. The lab's own connections are left out of those that are established.
     """
     phases, asked = judged_phases(log), log.run.scenario.users
     samples, lines = log.sampled(*phases), log.of("users", *phases)
-    finished, wrong, probes = done(lines), failed(lines), failures(log.of("witness", *phases))
-    reopened = sum(probes.get(kind, 0) for kind in _REOPENS)
+    finished, wrong = done(lines), failed(lines)
     counts = [count for _, count in known(samples, of_net(lambda net: net.established))]
-    opens = grown(samples, of_net(lambda net: net.active_opens))
     # In the ramp the number of users changes, and there is nothing to compare.
     whole = phases == ("steady",)
     away = abs(statistics.median(counts) / asked - 1) if counts and whole else None
     allowed = rules.v7_established + (wrong / finished if finished else 0.0)
-    unexplained = None
+    opens, unexplained = _opens(log, phases), None
     if opens is not None and finished:
-        unexplained = max(opens - wrong - reopened, 0) / finished
+        unexplained = max(opens - wrong, 0) / finished
     what = "opens per request that no failure explains"
     return [
         Check("connections away from users", away, allowed, "share", fail_needs=whole),
         Check(what, unexplained, rules.v7_opens, "share", fail_needs=whole),
     ]
+
+
+def _opens(log: Log, phases: Sequence[PhaseName]) -> float | None:
+    """Connections that users opened; None if nobody counted them."""
+    # A user class that counts has counted the first connection of each user.
+    if sum(line.opens for line in log.of("users", *LOAD)) >= log.run.scenario.users:
+        return sum(line.opens for line in log.of("users", *phases))
+    opens = grown(log.sampled(*phases), of_net(lambda net: net.active_opens))
+    probes = failures(log.of("witness", *phases))
+    reopened = sum(probes.get(kind, 0) for kind in _REOPENS)
+    return None if opens is None else opens - reopened
 
 
 def queues(log: Log, rules: Thresholds) -> list[Check]:

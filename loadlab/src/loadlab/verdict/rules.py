@@ -13,7 +13,7 @@ import msgspec
 from loadlab.record.schema import LoadEngine, Thresholds
 from loadlab.record.store import Log
 from loadlab.verdict import load, machine, steadiness
-from loadlab.verdict.check import Check, observed
+from loadlab.verdict.check import Check, State, observed
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,6 +44,18 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     def holds(self) -> bool:
         """Whether every check does."""
         return all(check.holds for check in self.checks)
+
+    @property
+    def state(self) -> State:
+        """`broken` if any check is; `holds` if any does; else why none was made."""
+        states = [check.state for check in self.checks]
+        first: tuple[State, ...] = ("broken", "holds", "not observable")
+        return next((state for state in first if state in states), "not tested")
+
+    @property
+    def unseen(self) -> bool:
+        """Whether a part of it, or all, needs what the lab could not read."""
+        return any(not check.observable for check in self.checks)
 
     @property
     def allows_pass(self) -> bool:
@@ -96,6 +108,17 @@ def remedies(findings: Sequence[Finding], engine: LoadEngine) -> str:
     rules = [_BY_NAME[finding.rule] for finding in findings]
     steps = dict.fromkeys((engine == "raw" and rule.raw) or rule.remedy for rule in rules)
     return f"What to do: {'; '.join(steps)}; then run again."
+
+
+def counted(findings: Sequence[Finding]) -> str:
+    """How many rules hold, in words; those that could not be looked at are named."""
+    rules: dict[State, list[str]] = {}
+    for finding in findings:
+        rules.setdefault(finding.state, []).append(finding.rule)
+    unknown: tuple[State, ...] = ("not observable", "not tested")
+    shown = [(rules[state], state) for state in unknown if state in rules]
+    more = [f"{len(names)} {state} ({', '.join(names)})" for names, state in shown]
+    return ", ".join([f"{len(rules.get('holds', []))} of {len(findings)} rules hold", *more])
 
 
 def judge_rules(log: Log) -> list[Finding]:

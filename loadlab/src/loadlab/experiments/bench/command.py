@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from loadlab.experiments import runner
+from loadlab.experiments.bench import models as of_models
 from loadlab.experiments.bench import peers
 from loadlab.experiments.bench.measure import (
     Load,
@@ -144,6 +145,8 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         for option in chain(*(tables["option"][group] for group in command["options"])):
             _add_option(parser, **option)
         parser.set_defaults(**{"sparse_all": False} | command.get("defaults", {}))
+        of_recipe = (parser.get_default(name) or "" for name in ("models", "sparse_models"))
+        parser.set_defaults(made=_names(",".join(of_recipe)))
 
 
 def _legend(option: str, subjects: Mapping[str, Subject]) -> str:
@@ -174,6 +177,7 @@ def planned(asked: argparse.Namespace) -> list[str]:
         ]
     else:
         tasks, _ = chosen(asked)
+    of_models.check(asked.bundles, [task.model for task in tasks], asked.made)
     return [f"{subject.key}, {model}, {load.regime}" for subject, model, load in tasks]
 
 
@@ -206,6 +210,7 @@ def _compare(asked: argparse.Namespace, root: Path, console: Console) -> Run:
     # The servers inherit it.
     nofile = raise_open_files(max(task.load.connections for task in tasks))
     models = sorted({task.model for task in tasks})
+    of_models.check(asked.bundles, models)
     cases = [programs.case(asked.bundles.resolve(), model) for model in models]
     cells = [(task.subject.key, task.model) for task in tasks]
     needs = {need for task in tasks for need in task.subject.needs}

@@ -13,7 +13,7 @@ from itertools import cycle, islice
 from typing import Any, NamedTuple
 
 from loadlab.experiments.bench.subjects import Subject
-from loadlab.generator import exchange
+from loadlab.generator import exchange, packing
 from loadlab.generator.exchange import compact
 from loadlab.generator.http import same
 from loadlab.target import programs
@@ -131,7 +131,7 @@ def golden(case: Case) -> list[Rows]:
     """The bundle's golden rows, one by one, with the registered model's own answers."""
     manifest = programs.manifest(case.bundle)
     bodies = [case.body, *(body for body, _ in case.others)]
-    numbers = list(exchange.numbers(manifest, bodies))
+    numbers = list(packing.numbers(manifest, bodies))
     answers = [(each["prediction"], each["probabilities"]) for each in manifest["golden"]]
     return [
         Rows([body], [row], [manifest["classes"].index(label)], [probabilities])
@@ -147,7 +147,7 @@ def bulk(case: Case) -> Rows:
     answers = exchange.expected(case.bundle / "model.onnx", manifest, bodies)
     return Rows(
         bodies,
-        list(exchange.numbers(manifest, bodies)),
+        list(packing.numbers(manifest, bodies)),
         [manifest["classes"].index(each["prediction"]) for each in answers],
         [list(each["probabilities"].values()) for each in answers],
     )

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from loadlab.experiments import runner
-from loadlab.experiments.bench import forms, measure
+from loadlab.experiments.bench import forms, measure, models
 from loadlab.experiments.bench.forms import Rows, WrongAnswer
 from loadlab.experiments.bench.measure import (
     Figures,
@@ -109,6 +109,7 @@ def carry_out(asked: argparse.Namespace, root: Path, console: Console) -> Peers:
     """Install what is missing, make every visit that is missing, and return all of them; for what
     it raises see `bench`."""
     tasks = chosen(asked)
+    models.check(asked.bundles, asked.models)
     cgroup.version()
     nofile = raise_open_files(max(load.connections for task in tasks for load in task.loads))
     cases = {name: programs.case(asked.bundles.resolve(), name) for name in asked.models}

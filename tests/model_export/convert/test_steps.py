@@ -19,6 +19,7 @@ from sklearn.cross_decomposition import PLSSVD, PLSRegression
 from sklearn.datasets import load_iris
 from sklearn.decomposition import FactorAnalysis, FastICA, MiniBatchSparsePCA, SparsePCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import RandomTreesEmbedding
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.feature_selection import (
     RFE,
@@ -339,6 +340,15 @@ def test_components_and_features_of_kernels(step: Any) -> None:
     found = answered(lambda block: through(block, ("step", step)), rows)
 
     np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-7)
+
+
+def test_random_trees_answer_a_matrix() -> None:
+    """By default a sparse one, of the same numbers."""
+    step = RandomTreesEmbedding(20, random_state=0).fit(X)
+    found = answered(lambda block: through(block, ("step", step)), X)
+
+    np.testing.assert_array_equal(found, step.transform(X).toarray())
+    assert step.sparse_output
 
 
 FORMULAS = [

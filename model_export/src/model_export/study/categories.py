@@ -187,6 +187,13 @@ def _text_in_booster(name: str, reader: Any) -> str:
             f"column {name!r} holds text, and XGBoost has not stored its categories: train it "
             f"again with XGBoost 3.1 or newer, or {encode}"
         )
+    if type(reader).__module__.startswith("catboost"):
+        encode = (
+            "train it without cat_features and text_features, behind a ColumnTransformer with "
+            "remainder='passthrough' that encodes the column, with a TargetEncoder, OrdinalEncoder "
+            "or OneHotEncoder, or counts its words, or use LightGBM or HistGradientBoosting, whose "
+            "own categories can be exported"
+        )
     return (
         f"column {name!r} holds text, which {type(reader).__name__} turns into categories by rules "
         f"of its own, and a bundle cannot: {encode}"

@@ -16,6 +16,7 @@ from sklearn.decomposition import FactorAnalysis, FastICA
 from sklearn.decomposition._sparse_pca import _BaseSparsePCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomTreesEmbedding
+from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.feature_selection import SelectorMixin
 from sklearn.impute import KNNImputer, MissingIndicator, SimpleImputer
 from sklearn.impute._iterative import IterativeImputer  # the public name needs a switch
@@ -95,6 +96,7 @@ _WRITERS: dict[type, Writer] = {
     SkewedChi2Sampler: kernels.write_skewed,
     SparseRandomProjection: select.write_components,
     SplineTransformer: bins.write_splines,
+    TfidfTransformer: scale.write_weights,
     Weight: select.write_weight,
     WholeNumbers: select.write_same,
     _BaseKMeans: select.write_distances,

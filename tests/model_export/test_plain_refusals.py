@@ -12,13 +12,15 @@ from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.cluster import DBSCAN, KMeans
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_iris
-from sklearn.decomposition import PCA
+from sklearn.decomposition import NMF, PCA
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import IsolationForest, RandomForestClassifier
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
 from sklearn.gaussian_process import GaussianProcessClassifier
+from sklearn.impute import KNNImputer
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.manifold import Isomap
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, RadiusNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -204,16 +206,35 @@ def studied(model: Any, x: Any) -> Any:
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        (LabelPropagation(), r"step 'LabelPropagation' \(LabelPropagation\) cannot be converted"),
-        (RadiusNeighborsClassifier(9.0), r"\(RadiusNeighborsClassifier\) cannot be converted"),
-        (GaussianProcessClassifier(), r"cannot be converted to ONNX: no conversion of this class"),
+        (
+            LabelPropagation(kernel="knn"),
+            r"step 'LabelPropagation' \(LabelPropagation\) has the kernel 'knn', .*kernel='rbf'",
+        ),
+        (
+            make_pipeline(NMF(3, init="nndsvda"), LogisticRegression()),
+            r"step 'nmf' \(NMF\) .* it solves an optimization problem for each row, .*; use PCA",
+        ),
+        (
+            make_pipeline(Isomap(n_neighbors=60), LogisticRegression()),
+            r"step 'isomap' \(Isomap\) .*; use a KernelPCA or a Nystroem",
+        ),
+        (RadiusNeighborsClassifier(9.0), r"on most rows; use a KNeighborsClassifier, or convert"),
+        (GaussianProcessClassifier(), r"no operators of the standard; use an SVC in a Calibrated"),
         (DummyClassifier(strategy="uniform"), "answers at random, strategy='uniform'"),
         (
             make_pipeline(FunctionTransformer(np.linalg.norm, validate=False), Ridge()),
             r"step 'functiontransformer' \(FunctionTransformer\)",
         ),
     ],
-    ids=["no conversion", "unusable conversion", "no operator", "random", "function"],
+    ids=[
+        "kernel",
+        "iterative",
+        "manifold",
+        "unusable conversion",
+        "no operator",
+        "random",
+        "function",
+    ],
 )
 def test_a_refusal_of_an_export_names_the_page(
     model: Any, said: str, save: Callable[..., Any], export: Callable[..., Any]
@@ -266,6 +287,17 @@ def test_neighbours_at_the_same_distance_are_called_a_tie(
     assert "nearest in place 5 and 6 are at the same distance" in said
     assert '"a": ' in said
     assert "--accept-parity" not in said
+
+
+def test_equally_far_rows_of_an_imputer_name_other_imputers(save: Any, export: Any) -> None:
+    """It chooses among them by no rule, and there is an imputer without such choices."""
+    x = pd.DataFrame(X.round(), columns=list("abcd"))
+    x.loc[::7, "b"] = np.nan
+    model = make_pipeline(KNNImputer(), LogisticRegression(max_iter=1_000)).fit(x, Y)
+    error = gate_error(model, x, save, export)
+
+    assert "a tie at step 'knnimputer' (KNNImputer)" in str(error)
+    assert "use a SimpleImputer or an IterativeImputer there, which have no ties" in str(error)
 
 
 def test_a_threshold_that_float32_cannot_hold_is_named(

@@ -25,7 +25,7 @@ from sklearn.ensemble import (
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, TargetEncoder
 
 from model_export.convert.block import convert_piece
 from model_export.convert.leaf import classifier_options
@@ -330,11 +330,44 @@ def test_catboost_without_a_signature(frame, named):
     assert (schema.names == list(table.columns)) is named
 
 
-def test_catboost_with_categories_says_what_to_do():
-    """ONNX has no operator for their statistics."""
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("largest", [0, 99], ids=["statistics", "one-hot"])
+def test_catboost_with_categories_says_what_to_do(named, largest):
+    """It stores hashes of the values only: the refusal names the columns, and the step that takes
+    their place."""
     rows, target = data("two")
     table = pd.DataFrame(np.nan_to_num(rows))
-    table[0] = table[0].round().astype(int).astype(str)
-    model = cb.CatBoostClassifier(**CAT, one_hot_max_size=0).fit(table, target, cat_features=[0])
-    with pytest.raises(ExportError, match="encode them before the model"):
+    table[0] = table[0].round().astype(int)
+    table.columns = [f"n{i}" for i in table.columns] if named else table.columns
+    model = cb.CatBoostClassifier(**CAT, one_hot_max_size=largest)
+    model.fit(table, target, cat_features=list(table.columns[:1]))
+    column = "'n0'" if named else "0"
+    with pytest.raises(ExportError, match=rf"reads \[{column}\] as categorical") as refusal:
         answers(model, rows, "float32")
+    assert f"('categories', TargetEncoder(), [{column}])" in str(refusal.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*integer column:UserWarning")
+def test_catboost_behind_the_step_that_a_refusal_advises(tmp_path, export):
+    """Text and whole numbers are categories there, and the bundle lists them."""
+    rows, target = data("two")
+    table = pd.DataFrame(np.nan_to_num(rows)).add_prefix("n")
+    table["n0"] = table["n0"].round().astype(int)
+    table["n1"] = np.where(table["n1"] > 0, "high", "low")
+    encode = ColumnTransformer([("c", TargetEncoder(), ["n0", "n1"])], remainder="passthrough")
+    alone = cb.CatBoostClassifier(**CAT, cat_features=["n0", "n1"]).fit(table, target)
+    model = make_pipeline(encode, cb.CatBoostClassifier(**CAT)).fit(table, target)
+    for name, one in (("alone", alone), ("model", model)):
+        mlflow.sklearn.save_model(
+            one,
+            str(tmp_path / name),
+            signature=infer_signature(table, model.predict(table)),
+            input_example=table,
+            serialization_format="cloudpickle",
+            pip_requirements=["scikit-learn"],
+        )
+    with pytest.raises(ExportError, match=r"'n1' holds text.*without cat_.*encodes the column"):
+        export(tmp_path / "alone")
+    bundle = export(tmp_path / "model")
+    assert bundle.inputs("n1")["categories"] == ["high", "low"]
+    assert bundle.manifest["parity"]["label_mismatches"] == 0

@@ -16,6 +16,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
 from model_export.errors import ExportError
+from support.refusals import assert_plain_refusal
 
 pytestmark = pytest.mark.filterwarnings(
     # The libraries' own use of pandas and of scikit-learn, whose future they follow by themselves.
@@ -174,8 +175,70 @@ def test_ordered_categories_in_lightgbm_are_refused(table, export, tmp_path):
     frame, target = table
     frame = frame.assign(zone=frame["zone"].cat.as_ordered())
     model = lgb.LGBMClassifier(**LGB).fit(frame, target)
-    with pytest.raises(ExportError, match=r"3 columns of the pandas type.*without ordered"):
+    with pytest.raises(ExportError, match=r"3 columns of the pandas type.*that are not ordered"):
         export(saved("lightgbm", model, frame, tmp_path / "model"))
+
+
+CODES = [3, 7, 11, 52, 1000]
+
+
+def with_codes(table):
+    """The table with whole numbers, some negative, that are split by category."""
+    frame, target = table
+    draw = np.random.default_rng(5)
+    code, area = draw.choice(CODES, ROWS), draw.choice([-2, 0, 4, 9], ROWS)
+    target = target ^ (np.isin(code, [7, 1000]) | (area == 4))
+    return frame[["age", "visits"]].assign(code=code, area=area), target
+
+
+@pytest.mark.parametrize("columns", [["code", "area"], [2, 3]], ids=["by name", "by index"])
+def test_numbers_that_lightgbm_splits_by_category(table, export, tmp_path, columns):
+    """Named in `categorical_feature`: any number has an answer, an unknown and a negative one and
+    a null too, which go to the side of the other categories."""
+    frame, target = with_codes(table)
+    frame["code"] = frame["code"].where(frame.index % 9 > 0)
+    model = lgb.LGBMClassifier(**LGB).fit(frame, target, categorical_feature=columns)
+    bundle = export(saved("lightgbm", model, frame, tmp_path / "model"))
+    assert bundle.inputs("code")["kind"] == "number"
+    assert bundle.inputs("area")["kind"] == "integer"
+    for code in (None, 5, 7.6, -1, -0.5, 8, 2_000_000, 2.0**31):
+        rows = frame.assign(code=np.nan if code is None else code)
+        np.testing.assert_allclose(asked(bundle, rows), model.predict_proba(rows), atol=1e-6)
+
+
+def test_such_numbers_next_to_the_pandas_type(table, export, tmp_path):
+    """The numbers cannot be those of the categories, which are fewer, so it is known which column
+    the categories are of."""
+    frame, target = with_codes(table)
+    frame["city"] = table[0]["city"]
+    model = lgb.LGBMClassifier(**LGB).fit(
+        frame, target, categorical_feature=["code", "area", "city"]
+    )
+    bundle = export(saved("lightgbm", model, frame, tmp_path / "model"))
+    assert bundle.inputs("city")["categories"] == CITIES
+    assert bundle.inputs("code")["kind"] == "integer"
+    np.testing.assert_allclose(asked(bundle, frame), model.predict_proba(frame), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("size", "code"),
+    [
+        (pd.Categorical([1, 2, 3] * 100), [1, 2] * 150),
+        (pd.Categorical([1, 2, 3] * 100), [0, 1, 2, 2] * 75),
+        (pd.Categorical([2, 0, 1] * 100, categories=[2, 0, 1]), [0, 1, 2, 1] * 75),
+        (pd.Categorical(["S", "M", "L"] * 100, ordered=True), [0, 1, 2, 1] * 75),
+    ],
+    ids=["some of them", "another number", "in another order", "text"],
+)
+def test_categories_are_not_taken_for_those_of_another_column(export, tmp_path, size, code):
+    """LightGBM keeps the categories of `size` and splits `code`, a whole number, by category: a
+    bundle that gave them to `code` would answer wrongly, and its proof would agree."""
+    frame = pd.DataFrame({"age": np.arange(300) % 37 * 1.5, "code": code, "size": size})
+    target = (frame["code"] == 1) ^ (size.codes == 1)
+    model = lgb.LGBMClassifier(**LGB).fit(frame, target, categorical_feature=["code"])
+    with pytest.raises(ExportError, match=r"does not store which values belong") as refusal:
+        export(saved("lightgbm", model, frame, tmp_path / "model"))
+    assert_plain_refusal(str(refusal.value))
 
 
 def scaled(booster, *first):

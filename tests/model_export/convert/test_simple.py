@@ -17,8 +17,10 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import CategoricalNB
+from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import OrdinalEncoder
+from sklearn.semi_supervised import LabelPropagation, LabelSpreading
 
 from model_export.convert.model import convert_model
 from model_export.errors import ExportError
@@ -92,6 +94,41 @@ def test_another_kernel_is_refused() -> None:
     """With those that can be converted."""
     model = KernelRidge(kernel="laplacian").fit(X, Y)
     with pytest.raises(ExportError, match="the kernel 'laplacian', which cannot be converted"):
+        answered(model, X)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        NearestCentroid(),
+        NearestCentroid(metric="manhattan"),
+        NearestCentroid(priors="empirical", shrink_threshold=0.3),
+        CalibratedClassifierCV(NearestCentroid(), cv=3),
+        LabelSpreading(),
+        LabelPropagation(gamma=0.5),
+    ],
+    ids=["centroids", "manhattan", "priors", "calibrated", "spreading", "propagation"],
+)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_distances_to_what_was_kept(model: Any, classes: int) -> None:
+    """Of three classes and of two, of different sizes; the last rows are far from all others."""
+    known = classes > Y
+    known[:20] = False
+    model.fit(X[known], Y[known])
+    rows = np.vstack([X, X * 1.3, X + 100.0])
+    label, *probabilities = answered(model, rows)
+
+    with np.errstate(invalid="ignore"):
+        assert model.classes_[label].tolist() == model.predict(rows).tolist()
+        if probabilities:
+            expected = model.predict_proba(rows)
+            np.testing.assert_allclose(probabilities[0], expected, atol=1e-9)
+
+
+def test_another_metric_is_refused() -> None:
+    """With those that can be converted."""
+    model = NearestCentroid().fit(X, Y).set_params(metric="nan_euclidean")
+    with pytest.raises(ExportError, match="the metric 'nan_euclidean', which cannot be converted"):
         answered(model, X)
 
 

@@ -19,7 +19,9 @@ from sklearn.cross_decomposition import PLSSVD, PLSRegression
 from sklearn.datasets import load_iris
 from sklearn.decomposition import FactorAnalysis, FastICA, MiniBatchSparsePCA, SparsePCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import RandomTreesEmbedding
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
+from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.feature_selection import (
     RFE,
     SelectFromModel,
@@ -339,6 +341,28 @@ def test_components_and_features_of_kernels(step: Any) -> None:
     found = answered(lambda block: through(block, ("step", step)), rows)
 
     np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2", None])
+@pytest.mark.parametrize("sublinear", [True, False])
+def test_weights_of_counts(norm: Any, sublinear: bool) -> None:
+    """A row of zeros stays so: skl2onnx answers NaN in float64."""
+    counts = np.random.default_rng(1).integers(0, 4, (30, 5)).astype(float)
+    counts[7] = 0.0
+    step = TfidfTransformer(norm=norm, sublinear_tf=sublinear, use_idf=norm is not None)
+    step.fit(counts)
+    found = answered(lambda block: through(block, ("step", step)), counts)
+
+    np.testing.assert_allclose(found, step.transform(counts).toarray(), atol=1e-12)
+
+
+def test_random_trees_answer_a_matrix() -> None:
+    """By default a sparse one, of the same numbers."""
+    step = RandomTreesEmbedding(20, random_state=0).fit(X)
+    found = answered(lambda block: through(block, ("step", step)), X)
+
+    np.testing.assert_array_equal(found, step.transform(X).toarray())
+    assert step.sparse_output
 
 
 FORMULAS = [

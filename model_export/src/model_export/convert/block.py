@@ -12,11 +12,10 @@ from onnx import TensorProto
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
 from skl2onnx.convert import convert_sklearn
-from sklearn.gaussian_process import GaussianProcessClassifier
-from sklearn.neighbors import RadiusNeighborsClassifier, RadiusNeighborsRegressor
 
 from model_export.convert.boosters.register import register_all
 from model_export.convert.graph import OPSET, GraphBuilder
+from model_export.convert.no_conversion import why_not
 from model_export.errors import ExportError, plain
 
 if TYPE_CHECKING:
@@ -173,7 +172,7 @@ def convert_piece(
     Raises:
         ExportError: it cannot be converted to standard ONNX operators.
     """
-    if isinstance(step, _NOT_CONVERTED):
+    if why_not(step) is not None:
         raise _without_conversion(path, step)
     register_all(step)
     tensor = (FloatTensorType if dtype == "float32" else DoubleTensorType)([None, width])
@@ -204,25 +203,23 @@ def convert_piece(
     return model
 
 
-_NOT_CONVERTED = (GaussianProcessClassifier, RadiusNeighborsClassifier, RadiusNeighborsRegressor)
-"""skl2onnx 1.20 converts neighbours within a radius to a graph that reads the training row -1 for a
-row that has not all training rows within the radius, at which ONNX Runtime fails. For a Gaussian
-process of classes it needs an operator of ONNX Runtime's contributions, and of more than two
-classes it converts none."""
-
-
 def _without_conversion(path: str, step: Any) -> ExportError:
-    return ExportError(
-        f"step {path!r} ({type(step).__name__}) cannot be converted to ONNX: no conversion of "
-        f"this class, or of one inside it, is known; {_instead(step)}"
+    why, instead = why_not(step) or (
+        "no conversion of this class, or of one inside it, is known",
+        _instead(step),
     )
+    way_out = f", or {_LOG_IT}" if hasattr(step, "predict") and _LOG_IT not in instead else ""
+    return ExportError(
+        f"step {path!r} ({type(step).__name__}) cannot be converted to ONNX: {why}; "
+        f"{instead}{way_out}"
+    )
+
+
+_LOG_IT = "convert the model to ONNX yourself and log it with mlflow.onnx.log_model"
 
 
 def _instead(step: Any) -> str:
     """What to do if a step or an estimator has no conversion."""
     if hasattr(step, "predict"):
-        return (
-            "use another estimator of scikit-learn, or convert the model to ONNX yourself and log "
-            "it with mlflow.onnx.log_model"
-        )
+        return f"use another estimator of scikit-learn, or {_LOG_IT}"
     return "use another step of scikit-learn, or do its work before the model is called"

@@ -93,7 +93,8 @@ class Reader:
                 f"step {self.path!r}: the decision function of {type(self.estimator).__name__} "
                 "cannot be converted: use an estimator with predict_proba"
             )
-        return leaf.decide(self.features(), self.path, self.estimator)
+        simple_rule = simple.DECISIONS.get(type(self.estimator), leaf.decide)
+        return simple_rule(self.features(), self.path, self.estimator)
 
     def regressed(self) -> Block:
         """Values, [N, K]."""

@@ -15,6 +15,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 if TYPE_CHECKING:
     from model_export.convert.block import Block
+    from model_export.study.arrays import Matrix
 
 _METRICS = ("euclidean", "manhattan", "chebyshev")
 _MOST_COLUMNS = 64
@@ -59,20 +60,25 @@ def values(features: Block, estimator: Any) -> Block:
 
 def _nearest(features: Block, estimator: Any) -> tuple[Block, str]:
     """[N, k]: the neighbours' distances (squared, if Euclidean), and their rows."""
-    block, rows = features.as_dtype("float64"), estimator._fit_X  # noqa: SLF001  no public name
+    rows = estimator._fit_X  # noqa: SLF001  no public name
+    total = distances(features.as_dtype("float64"), rows, estimator.effective_metric_)
+    return total.smallest(int(estimator.n_neighbors))
+
+
+def distances(block: Block, rows: Matrix, metric: str) -> Block:
+    """[N, M]: the distance (squared, if Euclidean) from each of M constant rows."""
     total: Block | None = None
     for column in range(block.width):
         apart = block.columns((column,)) - rows[:, column].reshape(1, -1)
-        is_euclidean = estimator.effective_metric_ == "euclidean"
-        part = apart * apart if is_euclidean else apart.apply("Abs")
+        part = apart * apart if metric == "euclidean" else apart.apply("Abs")
         if total is None:
             total = part
-        elif estimator.effective_metric_ == "chebyshev":
+        elif metric == "chebyshev":
             total = total.apply("Max", part)
         else:
             total = total + part
     assert total is not None  # noqa: S101  there is no model without columns
-    return total.smallest(int(estimator.n_neighbors))
+    return total
 
 
 def _means(found: list[Block], distance: Block, estimator: Any) -> Block:

@@ -1,5 +1,5 @@
-"""Converts estimators whose answer is a constant, a line or a sum of table entries, and for which
-skl2onnx has no conversion or an inexact one. All of them in float64."""
+"""Converts estimators whose answer is a constant, a line, a sum of table entries or a distance, and
+for which skl2onnx has no conversion or an inexact one. All of them in float64."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.isotonic import IsotonicRegression
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.naive_bayes import CategoricalNB
+from sklearn.neighbors import NearestCentroid
+from sklearn.semi_supervised import LabelPropagation, LabelSpreading
 
 from model_export.convert.leaf import Classified
+from model_export.convert.neighbours import distances
 from model_export.convert.steps.kernels import weighted_kernel
 from model_export.convert.steps.search import Lines
 from model_export.errors import ExportError
@@ -82,9 +85,66 @@ def _kernel_ridge(features: Block, path: str, estimator: Any) -> Block:
     return weighted_kernel(features, path, estimator, rows, weights)
 
 
+def _centroids(features: Block, path: str, estimator: Any) -> Classified:
+    """NearestCentroid: the nearest centroid, or the best score where the priors differ; the
+    probabilities are always those of the scores."""
+    scores, priors = _centroid_scores(features, path, estimator), estimator.class_prior_
+    label = scores.best()
+    if np.isclose(priors, 1.0 / len(priors)).all():
+        wide = features.as_dtype("float64")
+        label = (-distances(wide, estimator.centroids_, estimator.metric)).best()
+    has_shares = estimator.metric == "euclidean"
+    return Classified(label, scores.apply("Softmax", axis=1) if has_shares else None)
+
+
+def _centroid_scores(features: Block, path: str, estimator: Any) -> Block:
+    """[N, C]: each class's score, by the distance in units of the spread within the classes."""
+    if estimator.metric not in ("euclidean", "manhattan"):
+        raise ExportError(
+            f"step {path!r} (NearestCentroid) has the metric {estimator.metric!r}, which cannot be "
+            "converted: train it with metric='euclidean' or 'manhattan'"
+        )
+    spread = np.asarray(estimator.within_class_std_dev_, dtype=np.float64)
+    scale = np.where(spread != 0, spread, 1.0)
+    block, centroids = features.as_dtype("float64") / scale, estimator.centroids_ / scale
+    apart = distances(block, centroids, estimator.metric)
+    squared = apart if estimator.metric == "euclidean" else apart * apart
+    scores: Block = -squared + 2.0 * np.log(np.asarray(estimator.class_prior_))
+    return scores
+
+
+def _centroid_decision(features: Block, path: str, estimator: Any) -> Block:
+    """[N, C], or [N, 1] for two classes."""
+    scores = _centroid_scores(features, path, estimator)
+    return scores if scores.width > 2 else scores.columns((1,)) - scores.columns((0,))
+
+
+def _spread(features: Block, path: str, estimator: Any) -> Classified:
+    """LabelPropagation and LabelSpreading: the labels of the training rows, weighted by a kernel;
+    far from all of them no number, and the first label."""
+    rows = np.asarray(estimator.X_, dtype=np.float64)
+    known = np.asarray(estimator.label_distributions_, dtype=np.float64)
+    if estimator.kernel != "rbf":
+        raise ExportError(
+            f"step {path!r} ({type(estimator).__name__}) has the kernel "
+            f"{getattr(estimator.kernel, '__name__', estimator.kernel)!r}, which cannot be "
+            "converted: train it with kernel='rbf', or train a KNeighborsClassifier on its "
+            "transduction_"
+        )
+    sums = weighted_kernel(features, path, estimator, rows, known, gamma=float(estimator.gamma))
+    shares = sums / sums.reduced("ReduceSum")
+    return Classified(shares.best(), shares)
+
+
 CLASSIFIERS: Mapping[type, Callable[[Block, str, Any], Classified]] = {
     CategoricalNB: _categorical,
     DummyClassifier: _constant_class,
+    LabelPropagation: _spread,
+    LabelSpreading: _spread,
+    NearestCentroid: _centroids,
+}
+DECISIONS: Mapping[type, Callable[[Block, str, Any], Block]] = {
+    NearestCentroid: _centroid_decision,
 }
 REGRESSORS: Mapping[type, Callable[[Block, str, Any], Block]] = {
     DummyRegressor: _constant_value,

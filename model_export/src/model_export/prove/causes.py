@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from sklearn.impute import KNNImputer
 
 from model_export.prove.domain import magnitudes
 from model_export.prove.ties import crossed, near_threshold, split_place, tie
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from model_export.study.arrays import Matrix, Values
     from model_export.study.study import StudiedModel
 
-Kind = Literal["batch", "tie", "threshold", "rounding", "converter", "domain", "unknown"]
+Kind = Literal[
+    "batch", "tie", "imputed tie", "threshold", "rounding", "converter", "domain", "unknown"
+]
 
 _OF_PRECISION = ("threshold", "rounding", "batch", "domain")
 """A graph in float64 helps."""
@@ -28,6 +31,7 @@ _ADVICE: dict[Kind, str] = {
     "batch": "use an estimator whose scores lie further apart",
     "tie": "train it so that no two are equal (data without repeated values, another number of "
     "neighbours), or use an estimator without ties",
+    "imputed tie": "use a SimpleImputer or an IterativeImputer there, which have no ties",
     "threshold": "remove the step before the trees, or round the training data to float32",
     "rounding": "scale the data to smaller numbers before it, or use another estimator",
     "converter": _OTHER_WAYS,
@@ -107,7 +111,8 @@ def _at(studied: StudiedModel, place: Place, traced: Trace, exact: Trace | None)
     where = f"values first differ at step {place.step}: {place.shown()}"
     mark, single = place.mark, traced.dtype == "float32"
     if mark.read and (equal := _tie(mark, place.read)):
-        return Cause("tie", f"a tie at step {place.step}: {equal}", where)
+        kind: Kind = "imputed tie" if isinstance(mark.part, KNNImputer) else "tie"
+        return Cause(kind, f"a tie at step {place.step}: {equal}", where)
     if place.overflows:
         return Cause(
             "domain",

@@ -17,7 +17,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from model_export.errors import ExportError, plain
 from model_export.registry.native import NativeBooster
-from model_export.study import texts
+from model_export.study import own_categories, texts
 from model_export.study.arrays import same_values
 from model_export.study.own_categories import HistCategories, PandasCategories
 from model_export.study.rows import null_of, to_model_input, unknown_of
@@ -73,8 +73,11 @@ def _encoded_columns(branch: Branch, schema: Schema, found: dict[int, Column]) -
     for i, values in zip(branch.columns, learned, strict=True):
         if i in found and found[i].kind == "text":
             raise texts.two_uses(found[i], branch.name)
-        column = _with_categories(found.get(i, schema.columns[i]), values, branch.name)
-        own = branch.encoder
+        own, read = branch.encoder, found.get(i, schema.columns[i])
+        is_lightgbm = isinstance(own, PandasCategories) and own.lenient
+        if is_lightgbm and read.is_numeric and read.type and own_categories.is_text(values):
+            raise own_categories.of_another_column(read.name, values)
+        column = _with_categories(read, values, branch.name)
         # XGBoost takes no other type than that of its training table, LightGBM any.
         if isinstance(own, PandasCategories) and not (column.pandas and own.lenient):
             column = replace(column, pandas=str(own.values.dtype))
@@ -183,6 +186,13 @@ def _text_in_booster(name: str, reader: Any) -> str:
         return (
             f"column {name!r} holds text, and XGBoost has not stored its categories: train it "
             f"again with XGBoost 3.1 or newer, or {encode}"
+        )
+    if type(reader).__module__.startswith("catboost"):
+        encode = (
+            "train it without cat_features and text_features, behind a ColumnTransformer with "
+            "remainder='passthrough' that encodes the column, with a TargetEncoder, OrdinalEncoder "
+            "or OneHotEncoder, or counts its words, or use LightGBM or HistGradientBoosting, whose "
+            "own categories can be exported"
         )
     return (
         f"column {name!r} holds text, which {type(reader).__name__} turns into categories by rules "

@@ -8,7 +8,7 @@ takes the place of the pandas type.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +16,15 @@ import pandas as pd
 from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import OrdinalEncoder
 
-from model_export.errors import ExportError, listed
+from model_export.errors import ExportError, NoSuchRowError, listed
 from model_export.registry.native import NativeBooster
+from model_export.study.rows import columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from model_export.study.anatomy import Anatomy
+    from model_export.study.schema import Schema
 
 
 class PandasCategories(OrdinalEncoder):
@@ -30,12 +34,15 @@ class PandasCategories(OrdinalEncoder):
         feature: what the booster calls the column.
         values: the categories.
         lenient: an unknown category counts as null; otherwise it is an error.
+        seen: the numbers that were learned, if `wrong_for` is to compare with them.
     """
 
-    def __init__(self, feature: str, values: Any, *, lenient: bool) -> None:
+    def __init__(
+        self, feature: str, values: Any, *, lenient: bool, seen: frozenset[int] = frozenset()
+    ) -> None:
         unknown = {"handle_unknown": "use_encoded_value", "unknown_value": np.nan}
         super().__init__(**(unknown if lenient else {}))  # type: ignore[no-untyped-call]  # no types
-        self.feature, self.values, self.lenient = feature, values, lenient
+        self.feature, self.values, self.lenient, self.seen = feature, values, lenient, seen
         self.categories_ = [np.asarray(values)]
 
     def get_feature_names_out(self, input_features: Any = None) -> Any:
@@ -56,6 +63,21 @@ class PandasCategories(OrdinalEncoder):
         codes[codes < 0] = np.nan
         return codes.reshape(-1, 1)
 
+    def wrong_for(self, column: pd.Series) -> bool:
+        """Whether values of the data are themselves the numbers that were learned, rather than
+        categories with such numbers: then the categories are those of another column."""
+        if not self.seen or is_text(self.values):
+            return False
+        known = column.dropna()
+        numbers = pd.Index(self.values).get_indexer(pd.Index(known))
+        itself, numbered = known.isin(self.seen).mean(), np.isin(numbers, list(self.seen)).mean()
+        return bool(itself > numbered)
+
+
+def is_text(values: Any) -> bool:
+    """Whether these categories are text."""
+    return any(isinstance(value, str) for value in values)
+
 
 @dataclass(frozen=True)
 class _Learned:
@@ -65,6 +87,9 @@ class _Learned:
     """Of all features."""
     lenient: bool
     """An unknown category counts as null."""
+    seen: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    """Position → the numbers that were learned, where it is not sure whether they are categories'
+    numbers."""
 
 
 def encoder_of(estimator: Any) -> ColumnTransformer | None:
@@ -87,7 +112,8 @@ def encoder_of(estimator: Any) -> ColumnTransformer | None:
     for i in range(len(learned.names)):
         values = learned.by_position.get(i)
         if values is not None:
-            encoder = PandasCategories(learned.names[i], values, lenient=learned.lenient)
+            seen = learned.seen.get(i, frozenset())
+            encoder = PandasCategories(learned.names[i], values, lenient=learned.lenient, seen=seen)
             steps.append((str(i), encoder, [i]))
         elif steps and isinstance(steps[-1][1], str):
             steps[-1][2].append(i)
@@ -183,25 +209,106 @@ def _names(feature: str, values: Any) -> pd.Index:
 
 
 def _of_lightgbm(model: Any) -> _Learned | None:
+    """LightGBM keeps the categories of its columns of the pandas type in the columns' order, but
+    not which columns they are of; it splits these by category, and others that it was asked to."""
     booster = getattr(model, "booster_", model)
     categories = booster.pandas_categorical or []
     if not categories:
         return None
     infos, names = booster.dump_model(num_iteration=1)["feature_infos"], booster.feature_name()
-    positions = _categorical_features(booster)
-    if len(positions) != len(categories) or not all(
-        infos.get(names[i], {}).get("max_value", 0) < len(values)
-        for i, values in zip(positions, categories, strict=True)
-    ):
-        raise ExportError(
-            f"LightGBM was trained on {len(categories)} columns of the pandas type category, and "
-            f"splits {listed([names[i] for i in positions]) or 'none'} by category, so that it is "
-            "not known which values belong to which column: train it with "
-            "categorical_feature='auto' and without ordered categories, or encode the columns "
-            "before it in a Pipeline, with an OrdinalEncoder"
-        )
-    found = {i: pd.Index(values) for i, values in zip(positions, categories, strict=True)}
-    return _Learned(found, names, lenient=True)
+    split = _categorical_features(booster)
+    ranges = {i: infos.get(names[i], _CONSTANT) for i in range(len(names))}
+    found = _in_order(split, categories, ranges)
+    others = [ranges[i] for i in range(len(names)) if i not in split]
+    if found is None or any(_may_be_of(values, others) for values in categories):
+        raise not_known_which([names[i] for i in split], len(categories))
+    return _Learned(
+        {i: pd.Index(values) for i, values in found.items()},
+        names,
+        lenient=True,
+        seen={i: frozenset(ranges[i]["values"]) - {-1} for i in found},
+    )
+
+
+_CONSTANT: dict[str, Any] = {"min_value": 0, "max_value": 0, "values": []}
+"""Of a feature that has one value, of which LightGBM says nothing."""
+
+
+_ADVICE = (
+    "and it does not store which values belong to which column: train it without "
+    "categorical_feature, on columns of the pandas type category that are not ordered "
+    "(X[column].astype('category')), or encode the columns before it in a Pipeline, with an "
+    "OrdinalEncoder"
+)
+
+
+def not_known_which(split: list[str], count: int) -> ExportError:
+    """The error that the columns of LightGBM's categories are not known.
+
+    Args:
+        split: the columns that it splits by category.
+        count: how many columns of the pandas type it was trained on.
+    """
+    what = "column" if count == 1 else "columns"
+    return ExportError(
+        f"LightGBM was trained on {count} {what} of the pandas type category and splits "
+        f"{listed(split) or 'none'} by category, {_ADVICE}"
+    )
+
+
+def of_another_column(column: str, values: Any) -> NoSuchRowError:
+    """The error that LightGBM's categories are not those of this column."""
+    return NoSuchRowError(
+        f"column {column!r} does not hold the categories "
+        f"{listed([str(value) for value in values])}, which LightGBM learned from a column "
+        f"of the pandas type category, {_ADVICE}"
+    )
+
+
+def check_columns(anatomy: Anatomy, schema: Schema, frame: pd.DataFrame) -> None:
+    """Check against the data that a booster's categories are those of the columns that they were
+    given to.
+
+    Raises:
+        NoSuchRowError: they are those of another column.
+    """
+    found, _ = columns_of(frame, schema)
+    for branch in anatomy.leaves():
+        encoder = branch.encoder
+        if not isinstance(encoder, PandasCategories) or branch.columns[0] >= len(found):
+            continue
+        if encoder.wrong_for(found[branch.columns[0]]):
+            raise of_another_column(schema.columns[branch.columns[0]].name, encoder.values)
+
+
+def _in_order(
+    split: list[int], categories: list[Any], ranges: Mapping[int, Any]
+) -> dict[int, Any] | None:
+    """Position → its categories; None unless there is exactly one way to give each list of
+    categories to one of the columns that are split by category, in their order."""
+    ways = []
+    for columns, lists in ((split, categories), (split[::-1], categories[::-1])):
+        left, found = iter(columns), []
+        for values in lists:
+            at = next((i for i in left if ranges[i]["max_value"] < len(values)), None)
+            if at is None:
+                return None
+            found.append(at)
+        ways.append(found)
+    first, last = ways[0], ways[1][::-1]
+    return dict(zip(first, categories, strict=True)) if first == last else None
+
+
+def _may_be_of(values: Any, others: list[Any]) -> bool:
+    """Whether these categories, in another order, are the numbers that stand for them, so that no
+    data shows it if they are those of one of the columns that are not split by category."""
+    count = len(values)
+    if list(values) == list(range(count)) or set(values) != set(range(count)):
+        return False
+    return any(
+        one["min_value"] >= 0 and one["max_value"] < count and one["max_value"] % 1 == 0
+        for one in others
+    )
 
 
 def _categorical_features(booster: Any) -> list[int]:

@@ -11,6 +11,7 @@ from model_export.study.anatomy import Anatomy, dissect
 from model_export.study.answers import Answers, describe_answers
 from model_export.study.categories import find_categories, made_by_functions
 from model_export.study.nulls import find_nullable
+from model_export.study.own_categories import check_columns
 from model_export.study.schema import (
     Schema,
     ignore_unread_columns,
@@ -63,6 +64,7 @@ def study(
     def with_rows_of(source: Source) -> StudiedModel:
         table = source.read()
         frame = data_sources.columns_for(table.frame, schema, answers)
+        check_columns(anatomy, schema, frame)
         filled = with_texts(with_ignored_values(schema, table.frame), anatomy, frame)
         nullable = find_nullable(fetched, filled, anatomy, frame)
         if unknown:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from model_export.convert.boosters.ensemble import Ensemble, Link, Tree
-from model_export.errors import ExportError
+from model_export.errors import ExportError, listed
 
 _LINKS: dict[str, Link] = {
     "Logloss": "sigmoid",
@@ -50,12 +50,7 @@ def read(model: Any) -> Ensemble:
             f"{', '.join(sorted(_LINKS))}"
         )
     features = saved["features_info"]
-    if foreign := [kind for kind in ("categorical", "text", "embedding")
-                   if features.get(f"{kind}_features")]:  # fmt: skip
-        raise ExportError(
-            f"CatBoost reads {' and '.join(foreign)} features, for whose statistics ONNX has no "
-            "operator: encode them before the model, for example with OneHotEncoder"
-        )
+    _require_numbers(features, model)
     columns = [each["flat_feature_index"] for each in features["float_features"]]
     nan_true = [each["nan_value_treatment"] == "AsTrue" for each in features["float_features"]]
     scale, bias = saved["scale_and_bias"]
@@ -70,6 +65,45 @@ def read(model: Any) -> Ensemble:
     # Its own class CatBoost answers the sums.
     link = "identity" if type(model).__name__ == "CatBoost" else _LINKS[loss]
     return Ensemble(trees, base, link, compares_in_float32=True, divided_by=1.0 / float(scale))
+
+
+_ENCODED = (
+    "train it without cat_features, behind a step that encodes them, such as "
+    "make_pipeline(ColumnTransformer([('categories', TargetEncoder(), {names})], "
+    "remainder='passthrough'), {kind}()) or with an OrdinalEncoder or OneHotEncoder there, or use "
+    "LightGBM or HistGradientBoosting, whose own categories can be exported"
+)
+_COUNTED = "train it without text_features, behind a CountVectorizer or TfidfVectorizer"
+_SPREAD = "train it without embedding_features, with one column for each of their numbers"
+_IN_PLACE = {
+    "categorical": ("of whose values it stores hashes only", _ENCODED),
+    "text": ("which it cuts into words by rules of its own", _COUNTED),
+    "embedding": ("for whose statistics ONNX has no operator", _SPREAD),
+}
+"""Kind of features → why they cannot be exported, and what to do."""
+_MOST_NAMES = 10
+"""Of columns in the code that a refusal shows."""
+
+
+def _require_numbers(features: dict[str, Any], model: Any) -> None:
+    """Refuse a model that reads anything but numbers.
+
+    Raises:
+        ExportError: names the features.
+    """
+    for kind, (why, instead) in _IN_PLACE.items():
+        found = features.get(f"{kind}_features") or ()
+        if found:
+            columns = listed(_label(each, list(model.feature_names_)) for each in found)
+            names = "[…]" if len(found) > _MOST_NAMES else columns
+            way = instead.format(names=names, kind=type(model).__name__)
+            raise ExportError(f"CatBoost reads {columns} as {kind} features, {why}: {way}")
+
+
+def _label(feature: dict[str, Any], names: list[str]) -> str | int:
+    """A feature's column: its name, or its position if the columns had no names."""
+    position = int(feature["flat_feature_index"])
+    return position if names[position] == str(position) else names[position]
 
 
 def _saved(model: Any) -> dict[str, Any]:

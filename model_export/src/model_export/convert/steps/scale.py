@@ -46,6 +46,20 @@ def write_normalizer(block: Block, path: str, step: Any) -> Block:
     return block / length.where(length.test("Less", 10.0 * _EPSILON), 1.0)
 
 
+def write_weights(block: Block, path: str, step: Any) -> Block:
+    """A TfidfTransformer; a row of zeros, such as a text without a known term, stays so."""
+    del path
+    if step.sublinear_tf:
+        zero = block.test("Equal", 0.0)
+        block = (block.where(zero, 1.0).apply("Log") + 1.0).where(zero, 0.0)
+    if step.use_idf:
+        block = block * np.asarray(step.idf_, dtype=np.float64).reshape(1, -1)
+    if step.norm is None:
+        return block
+    length = block.reduced("ReduceL2" if step.norm == "l2" else "ReduceL1")
+    return block / length.where(length.test("Equal", 0.0), 1.0)
+
+
 def write_power(block: Block, path: str, step: Any) -> Block:
     """A PowerTransformer, with or without its scaler."""
     del path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from sklearn.cross_decomposition._pls import _PLS
 from sklearn.decomposition import FactorAnalysis, FastICA
 from sklearn.decomposition._sparse_pca import _BaseSparsePCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import RandomTreesEmbedding
+from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.feature_selection import SelectorMixin
 from sklearn.impute import KNNImputer, MissingIndicator, SimpleImputer
 from sklearn.impute._iterative import IterativeImputer  # the public name needs a switch
@@ -93,6 +96,7 @@ _WRITERS: dict[type, Writer] = {
     SkewedChi2Sampler: kernels.write_skewed,
     SparseRandomProjection: select.write_components,
     SplineTransformer: bins.write_splines,
+    TfidfTransformer: scale.write_weights,
     Weight: select.write_weight,
     WholeNumbers: select.write_same,
     _BaseKMeans: select.write_distances,
@@ -131,7 +135,8 @@ def _after(block: Block, path: str, transformer: Any) -> Block:
         if isinstance(transformer, kind):
             # The step itself computes in float64; what it read is as exact as the graph's input.
             return write(block.as_dtype("float64"), path, transformer).as_dtype(block.dtype)
-    model = convert_piece(path, leaf.known_class(transformer), block.width, block.dtype, {})
+    dense = _dense(leaf.known_class(transformer))
+    model = convert_piece(path, dense, block.width, block.dtype, {})
     name, *others = block.builder.embed(model, block.name)
     if others:
         raise ExportError(
@@ -142,6 +147,18 @@ def _after(block: Block, path: str, transformer: Any) -> Block:
     width = _width_after(path, transformer, block.width)
     # Of encoders skl2onnx answers float32 to a float64 input, too.
     return Block(block.builder, name, width, leaf.dtype_of(model, 0)).as_dtype(block.dtype)
+
+
+def _dense(transformer: Any) -> Any:
+    """A RandomTreesEmbedding with `sparse_output=False`, which answers the same numbers; skl2onnx
+    converts no other. Any other step as it is."""
+    if not isinstance(transformer, RandomTreesEmbedding) or not transformer.sparse_output:
+        return transformer
+    dense = copy.copy(transformer)
+    dense.sparse_output = False
+    dense.one_hot_encoder_ = copy.copy(transformer.one_hot_encoder_)
+    dense.one_hot_encoder_.sparse_output = False
+    return dense
 
 
 def joined(block: Block, parts: Sequence[Branch], convert: Callable[[Branch], Block]) -> Block:

@@ -208,10 +208,10 @@ def _without_conversion(path: str, step: Any) -> ExportError:
         "no conversion of this class, or of one inside it, is known",
         _instead(step),
     )
-    way_out = f", or {_LOG_IT}" if hasattr(step, "predict") and _LOG_IT not in instead else ""
+    if hasattr(step, "predict") and _LOG_IT not in instead:
+        instead = f"{instead}, or {_LOG_IT}"
     return ExportError(
-        f"step {path!r} ({type(step).__name__}) cannot be converted to ONNX: {why}; "
-        f"{instead}{way_out}"
+        f"step {path!r} ({type(step).__name__}) cannot be converted to ONNX: {why}; {instead}"
     )
 
 

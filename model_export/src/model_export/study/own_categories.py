@@ -235,11 +235,11 @@ _CONSTANT: dict[str, Any] = {"min_value": 0, "max_value": 0, "values": []}
 
 
 _ADVICE = (
-    "and it does not store which values belong to which column: train it without "
-    "categorical_feature, on columns of the pandas type category that are not ordered "
-    "(X[column].astype('category')), or encode the columns before it in a Pipeline, with an "
-    "OrdinalEncoder"
+    "train it without categorical_feature, on columns of the pandas type category that are not "
+    "ordered (X[column].astype('category')), or encode the columns before it in a Pipeline, with "
+    "an OrdinalEncoder"
 )
+_NOT_STORED = "and it does not store which values belong to which column"
 
 
 def not_known_which(split: list[str], count: int) -> ExportError:
@@ -252,7 +252,7 @@ def not_known_which(split: list[str], count: int) -> ExportError:
     what = "column" if count == 1 else "columns"
     return ExportError(
         f"LightGBM was trained on {count} {what} of the pandas type category and splits "
-        f"{listed(split) or 'none'} by category, {_ADVICE}"
+        f"{listed(split) or 'none'} by category, {_NOT_STORED}: {_ADVICE}"
     )
 
 
@@ -261,7 +261,7 @@ def of_another_column(column: str, values: Any) -> NoSuchRowError:
     return NoSuchRowError(
         f"column {column!r} does not hold the categories "
         f"{listed([str(value) for value in values])}, which LightGBM learned from a column "
-        f"of the pandas type category, {_ADVICE}"
+        f"of the pandas type category, {_NOT_STORED}: {_ADVICE}"
     )
 
 

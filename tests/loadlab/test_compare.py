@@ -3,6 +3,7 @@ result."""
 
 import errno
 import io
+import re
 from argparse import Namespace
 from functools import partial
 from pathlib import Path
@@ -256,6 +257,26 @@ def test_a_wrong_word_ends_the_command_with_what_was_expected(tmp_path):
 
     assert trial.command(asked, tmp_path, console, CARRY_OUT) == USAGE
     assert "blocks=none is invalid: expected a whole number" in console.file.getvalue()
+
+
+def test_a_model_that_the_baseline_does_not_know_is_refused(monkeypatch, tmp_path):
+    """It could not start, and half an hour later that would be the comparison's result. What the
+    lab calls an example is what the baseline has a body for."""
+    monkeypatch.setattr(trial, "try_groups", lambda: 2)
+    root = Path(__file__).parents[2]
+    (tmp_path / "compose").symlink_to(root / "compose")
+    write_bundle(tmp_path / ".halfcore/bundles", "mine")
+    console = Console(file=io.StringIO(), width=400)
+    asked = Namespace(command="compare", words=["tier=half-core", "model=mine"])
+
+    assert trial.command(asked, tmp_path, console, CARRY_OUT) == USAGE
+    said = console.file.getvalue()
+    assert "model=mine: the baseline typical is written for the examples alone" in said
+    assert "BASELINE_IMAGE=name just compare" in said
+    bodies = (root / "loadlab/baseline/baseline/bodies.py").read_text()
+    (table,) = re.findall(r"_BODIES.*= \{(.*)\}", bodies)
+    known = sorted(re.findall(r'"(\w+)"', table))
+    assert f"({', '.join(known)})" in said
 
 
 def test_a_full_disk_is_no_result(tmp_path):

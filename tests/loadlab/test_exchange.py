@@ -103,6 +103,13 @@ def test_a_body_of_the_wrong_model_is_reported_before_any_load():
         exchange.learn(["{}"], answering('{"title":"missing column"}', 422))
 
 
+def test_a_slow_server_is_asked_for_as_many_answers_as_there_is_time():
+    """One at least; without a limit for all."""
+    bodies = ["1", "2", "3"]
+    assert [each.body for each in exchange.learn(bodies, answering("{}"), most_s=0)] == ["1"]
+    assert [each.body for each in exchange.learn(bodies, answering("{}"))] == bodies
+
+
 def test_a_server_that_changes_its_mind_is_reported():
     """Then there is no right answer to compare with."""
     with pytest.raises(WrongAnswer, match="two answers"):

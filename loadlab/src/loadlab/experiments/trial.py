@@ -12,6 +12,7 @@ import msgspec
 from rich.console import Console
 
 from loadlab.experiments.runner import E, digest, now
+from loadlab.generator.exchange import ROWS
 from loadlab.record import cgroup
 from loadlab.record.machine import calibrate
 from loadlab.record.schema import Backend, Ended, Sample
@@ -107,6 +108,7 @@ def begin(
     filled in, and `own` is the rest.
 
     Raises:
+        UsageError: a model that the baseline cannot answer for.
         CaseError: no bundle of a model.
         cgroup.Unavailable: there are no control groups.
         subprocess.CalledProcessError: the baseline's environment cannot be installed.
@@ -114,9 +116,11 @@ def begin(
     if backend == "cgroup":
         try_groups()
     baselines = {order.service for order in orders} - {"halfcore", "image"}
-    packages = prepare_baseline(place.root) if baselines else {}
     models = sorted({order.model for order in orders})
+    if baselines:
+        _check_models(models, *sorted(baselines))
     bundles = [manifest(case(place.bundles, model).bundle)["onnx"]["sha256"] for model in models]
+    packages = prepare_baseline(place.root) if baselines else {}
     order, machine = orders[0], session.fingerprint(place.root)
     packages = packages or machine.baseline_packages
     machine = msgspec.structs.replace(machine, baseline_packages=packages, calibration=calibrate())
@@ -130,6 +134,18 @@ def begin(
         **{name: value for name, value in asked.items() if name in kind.__struct_fields__},
         **own,
     )
+
+
+def _check_models(models: Iterable[str], baseline: str, *_more: str) -> None:
+    """Whether the baseline has a body for them; without one it could not start, which would count
+    as a result of a comparison."""
+    known = sorted(file.stem for file in ROWS.glob("*.csv"))
+    if unknown := [each for each in models if each.partition("-")[0] not in known]:
+        raise UsageError(
+            f"model={unknown[0]}: the baseline {baseline} is written for the examples alone "
+            f"({', '.join(known)}). `BASELINE_IMAGE=name just compare` compares a model of your "
+            "own with an image of your service"
+        )
 
 
 def load_run(

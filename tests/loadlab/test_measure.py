@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from loadlab.experiments.bench import command, peers
+from loadlab.experiments.bench import command, models, peers
 from loadlab.experiments.bench import measure as measuring
 from loadlab.experiments.bench.command import Refused
 from loadlab.experiments.bench.measure import Load, check_cpus, measure, server_cpu
@@ -196,6 +196,7 @@ def test_a_busy_machine_is_refused_with_the_reason(monkeypatch, tmp_path):
         "watch",
         lambda: Quiet(busy_cores=1.5, steal=0.0, reasons=["others use 1.50 cores"]),
     )
+    monkeypatch.setattr(models, "check", lambda *_: None)
     monkeypatch.setattr(programs, "case", lambda *_: None)
     parser = argparse.ArgumentParser()
     command.add_arguments(parser.add_subparsers(dest="command"))

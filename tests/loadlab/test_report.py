@@ -222,6 +222,31 @@ def test_what_could_not_be_observed_does_not_hold_in_any_report(tmp_path):
     assert "not observable, nor what rules V5, V6, V8, V11, V15 need of them" in claim
 
 
+def test_what_a_run_never_measured_is_not_called_missed(tmp_path):
+    """A run that was given up in its ramp has no figures of its steady phase."""
+    folder = fresh().write(tmp_path / "run")
+    log = command.read(folder)
+    verdict = judge(log)
+    unknown = [msgspec.structs.replace(each, measured=None) for each in verdict.objective]
+    verdict = msgspec.structs.replace(verdict, objective=unknown)
+    write_reports(log, verdict, folder)
+    paper = io.StringIO()
+    Console(file=paper, width=_COLUMNS).print(summary(log.run, verdict))
+    shown = [paper.getvalue()] + [(folder / f"report.{end}").read_text() for end in ("md", "html")]
+    for text in shown:
+        assert text.count("never measured") == len(unknown)
+        assert not re.search(r"(✗ |\*\*|>)missed", text)
+
+
+def test_what_is_to_be_typed_is_code_on_the_page(tmp_path):
+    """The advice names options between backticks."""
+    folder = fresh().write(tmp_path / "run")
+    log = command.read(folder)
+    verdict = msgspec.structs.replace(judge(log), sentence="Use `rate=` <first>.")
+    write_reports(log, verdict, folder)
+    assert "<p>Use <code>rate=</code> &lt;first&gt;.</p>" in (folder / "report.html").read_text()
+
+
 def test_names_are_not_markup(tmp_path):
     """Text from a command line is shown as it is."""
     run = fresh()

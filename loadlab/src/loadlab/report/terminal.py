@@ -42,7 +42,10 @@ def summary(run: Run, verdict: Verdict) -> RenderableType:
     objective = Table("objective", "measured", "limit", "", box=None, padding=(0, 2))
     for check in verdict.objective:
         value = "–" if check.state == "not observable" else check.value
-        objective.add_row(check.what, value, check.bound, Text(*_MARKS[check.state]))
+        mark = _MARKS[check.state]
+        if check.state == "broken" and check.measured is None:
+            mark = ("✗ never measured", mark[1])
+        objective.add_row(check.what, value, check.bound, Text(*mark))
     broken = [finding.sentence for finding in verdict.findings if not finding.holds]
     return Group(
         Panel(head, border_style=colour),

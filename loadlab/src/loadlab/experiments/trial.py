@@ -118,7 +118,7 @@ def begin(
     baselines = {order.service for order in orders} - {"halfcore", "image"}
     models = sorted({order.model for order in orders})
     if baselines:
-        _check_models(models, *sorted(baselines))
+        _check_models(models, min(baselines))
     bundles = [manifest(case(place.bundles, model).bundle)["onnx"]["sha256"] for model in models]
     packages = prepare_baseline(place.root) if baselines else {}
     order, machine = orders[0], session.fingerprint(place.root)
@@ -136,7 +136,7 @@ def begin(
     )
 
 
-def _check_models(models: Iterable[str], baseline: str, *_more: str) -> None:
+def _check_models(models: Iterable[str], baseline: str) -> None:
     """Whether the baseline has a body for them; without one it could not start, which would count
     as a result of a comparison."""
     known = sorted(file.stem for file in ROWS.glob("*.csv"))

@@ -19,15 +19,15 @@ _CHUNK_BYTES = 32_768
 """Of a column that are parsed in one piece: about a millisecond."""
 
 
-def _spaced(pattern: bytes) -> re.Pattern[bytes]:
+def spaced(pattern: bytes) -> re.Pattern[bytes]:
     """A pattern in which a space stands for any white space of JSON."""
     return re.compile(pattern.replace(b" ", rb"[ \t\n\r]*+"))
 
 
-_START = _spaced(rb' \{ "inputs" : \{ (?=")')
-_COLUMN = _spaced(rb'"([^"\\]*+)" : \[')
-_NEXT = _spaced(rb' (?:, (?=")|(\}))')
-_EMPTY = _spaced(rb" \Z")
+_START = spaced(rb' \{ "inputs" : \{ (?=")')
+_COLUMN = spaced(rb'"([^"\\]*+)" : \[')
+_NEXT = spaced(rb' (?:, (?=")|(\}))')
+_EMPTY = spaced(rb" \Z")
 _OTHER: Callable[[bytes], list[Any]] = msgspec.json.Decoder(
     list[str | int | float | bool | None]
 ).decode

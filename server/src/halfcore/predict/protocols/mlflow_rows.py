@@ -19,7 +19,7 @@ from halfcore.pipeline.explain import too_many_rows
 from halfcore.pipeline.schema import Schema
 from halfcore.pipeline.table import Table
 from halfcore.predict.protocols.forms import INVALID_PARAMETER, OTHER_COLUMNS, Columns, invalid
-from halfcore.predict.protocols.mlflow_columns import ColumnDecoder
+from halfcore.predict.protocols.mlflow_columns import ColumnDecoder, spaced
 from halfcore.predict.protocols.protocol import Call
 from halfcore.problem import FieldError, Problem, shown
 
@@ -27,18 +27,12 @@ USUAL_BYTES = 256 << 10
 """Longest body that one typed parse reads: some milliseconds. A longer one is read in chunks, or,
 if it needs a conversion, in slices."""
 
-
-def _spaced(pattern: bytes) -> re.Pattern[bytes]:
-    """A pattern in which a space stands for any white space of JSON."""
-    return re.compile(pattern.replace(b" ", rb"[ \t\n\r]*+"))
-
-
-_ROWS_START = _spaced(
+_ROWS_START = spaced(
     rb' \{ "(?:dataframe_split" : \{ (?:"(?:index|columns)" : \[[^\[\]]*+\] , )*"data'
     rb'|dataframe_records|instances|inputs)" : \[ (?=[\[{])'
 )
 """Where a body's rows begin. A text with a bracket before them ends the search."""
-_ROWS_END = _spaced(rb"(?<=[\]}]) \](?: \}){1,2} \Z")
+_ROWS_END = spaced(rb"(?<=[\]}]) \](?: \}){1,2} \Z")
 _END_BYTES = 256
 _NO_ROWS = b'{"inputs":[]'
 _INPUTS_AGAIN = re.compile(rb"inputs|\\")

@@ -252,3 +252,17 @@ def _values(datatype: str, raw: bytes) -> list[Any]:
         texts.append(raw[4 : 4 + length].decode())
         raw = raw[4 + length :]
     return texts
+
+
+@pytest.mark.parametrize("size", [0, 20_000], ids=["short", "long"])
+def test_json_is_utf_8_in_fields_that_are_not_read(size: int) -> None:
+    """The typed parse does not look at them; the parse in slices does."""
+    start = b'{"inputs":[{"name":"input","shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}],"a":"'
+
+    def read(text: bytes) -> Rows:
+        body = start + text + b'"}' + b" " * size
+        return all_at_once(Inference().read(MODELS[0], body, NO_HEAD, lambda _: None)).rows
+
+    assert read("é".encode()).size == 1
+    with pytest.raises(Problem, match="UTF-8"):
+        read(b"\xf0")

@@ -40,6 +40,29 @@ def read(decoder: Decoder, body: bytes, reserve: Reserve = lambda _: None) -> Ro
     return all_at_once(decoder.rows(table, max_rows=MOST_ROWS))
 
 
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "utf-32-be", "utf-8-sig"])
+@pytest.mark.parametrize("size", [0, 20_000], ids=["short", "long"])
+def test_a_body_in_another_coding_is_refused(coding: str, size: int) -> None:
+    """Also of one value: Python's parser guesses the coding of bytes."""
+    text = json.dumps({"inputs": [[1, 2, 3, 4]], "params": {}}) + " " * size
+    with pytest.raises(Problem, match="valid JSON"):
+        read(Decoder(Schema(INPUTS, "float32")), text.encode(coding))
+    broken = b'{"inputs": [[1, 2, 3, 4]], "id": 3\0\0\0}' + b" " * size
+    with pytest.raises(Problem, match="valid JSON"):
+        read(Decoder(Schema(INPUTS, "float32")), broken)
+
+
+@pytest.mark.parametrize("more", [b'"\xf0": 1', b'"id": "\xf0"'])
+@pytest.mark.parametrize(
+    "rows_there", [b'"inputs": [[1, 2, 3, 4]]', b'"inputs": {"x0": [1], "x1": [1]}']
+)
+def test_a_field_that_is_not_read_must_be_utf_8(rows_there: bytes, more: bytes) -> None:
+    """The typed parse does not look at it."""
+    decoder = Decoder(Schema(INPUTS, "float32", {"x2": Rule(default=1), "x3": Rule(default=1)}))
+    assert decoder.usual(b"{" + rows_there + b', "id": "a"}', max_rows=9) is not None
+    assert decoder.usual(b"{" + rows_there + b", " + more + b"}", max_rows=9) is None
+
+
 @pytest.mark.parametrize("default", [7.5, 0.0])
 def test_a_record_without_a_column_gets_its_default_whatever_else_is_sent(default: float) -> None:
     """Other records may have the column, and there may be a column that the model does not know:

@@ -110,7 +110,7 @@ def _records(stream: Bounded) -> Iterator[Some[dict[str, Any]]]:
 def _parsed(line: bytes) -> Any:
     """Also with NaN and Infinity, which Python writes."""
     try:
-        return json.loads(line)
+        return json.loads(line.decode("utf-8-sig"))  # of bytes, it would guess UTF-16 and UTF-32
     except (ValueError, RecursionError) as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else "it is not UTF-8"
         return Broken(f"not JSON: {reason}")

@@ -52,7 +52,7 @@ class _Lenient:
         try:
             return msgspec.json.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            value = json.loads(text)
+            value = json.loads(text.decode())  # of bytes, it would guess UTF-16 and UTF-32
             self.strict = False
             return value
 

@@ -185,6 +185,8 @@ def _with_nan(decode: Callable[[bytes], _T]) -> Callable[[bytes], _T]:
     """Decodes JSON in which a bare NaN is null: Triton's clients write it, and Triton reads it."""
 
     def decoded(text: bytes) -> _T:
+        if not text.isascii():
+            text.decode()  # msgspec does not look at texts in fields that it skips
         try:
             return decode(text)
         except msgspec.DecodeError:

@@ -165,6 +165,8 @@ class Decoder:
     def _table_in(self, body: bytes) -> "_Table | None":
         """What a body with exactly one of the forms, and the model's columns, holds; else None.
         Raises one of `REFUSED`."""
+        if not body.isascii():
+            body.decode()  # msgspec does not look at texts in fields that it skips
         *forms, params = msgspec.structs.astuple(self._usual(body))
         found = [(number, form) for number, form in enumerate(forms) if form is not UNSET]
         if len(found) != 1:

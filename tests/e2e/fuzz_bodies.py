@@ -237,7 +237,6 @@ WAYS: tuple[tuple[Read, tuple[bytes, ...]], ...] = (
     (coded("deflate"), (b"",)),
     (as_long(by_predict), PIECES),
     (as_long(by_wire(Scoring, JSON)), PIECES),
-    (as_long(by_wire(Instances, JSON)), PIECES),
     (as_long(by_wire(Inference, JSON)), PIECES),
 )
 """Each with what its seeds begin with."""

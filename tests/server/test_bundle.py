@@ -38,11 +38,10 @@ async def load(tmp_path: Path) -> AsyncIterator[Load]:
     """Loads a directory of bundles as a start of the server does."""
     with ThreadPoolExecutor(1) as executor:
 
-        def run(default: str = "", stage: str = "") -> Models:
+        def run(default: str = "", stage: str = "", shared: Path | None = None) -> Models:
             models = Models(default=default, metrics=Metrics())
-            load_all(
-                tmp_path, models, metrics=Metrics(), limits=LIMITS, executor=executor, stage=stage
-            )
+            both: Any = {"metrics": Metrics(), "limits": LIMITS, "executor": executor}
+            load_all(tmp_path, models, stage=stage, shared=shared, **both)
             return models
 
         yield run
@@ -546,6 +545,31 @@ async def test_a_fraction_of_a_second_is_newer(tmp_path: Path, load: Load) -> No
     write_bundle(tmp_path, version="2", created_at="2026-01-01T00:00:00.250Z")
 
     assert served(load()) == {"numbers": "2"}
+
+
+async def test_a_later_worker_loads_what_the_first_one_did(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, load: Load
+) -> None:
+    """Newer bundles and models that were copied into the folder since wait for a restart."""
+    shared = tmp_path_factory.mktemp("shared")
+    first = write_bundle(tmp_path, version="1", created_at="2026-01-01T00:00:00Z")
+    assert served(load(shared=shared)) == {"numbers": "1"}
+    write_bundle(tmp_path, version="2", created_at="2026-01-02T00:00:00Z")
+    write_bundle(tmp_path, "other")
+
+    models = load(shared=shared)
+    assert served(models) == {"numbers": "1"}
+    assert "restart the server" in models.failures["other"]
+    assert served(load()) == {"numbers": "2", "other": "1"}, "a restart"
+
+    shutil.rmtree(first)
+    assert served(load(shared=shared)) == {"numbers": "2"}, "better than none"
+
+
+async def test_a_folder_that_cannot_be_written_stops_no_worker(tmp_path: Path, load: Load) -> None:
+    """What the workers share is on a disk that may be full."""
+    write_bundle(tmp_path)
+    assert served(load(shared=tmp_path / "none")) == {"numbers": "1"}
 
 
 @pytest.mark.parametrize("name", [".1-0f3a9c41", ".tmp-1", "../.numbers/1-0f3a9c41"])

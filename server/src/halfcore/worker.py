@@ -65,12 +65,11 @@ class Worker:
 
     def __init__(self, settings: Settings, shared: Path | None = None) -> None:
         configure(level=settings.log_level, form=settings.log_format)
-        self._settings = settings
+        self._settings, self._shared = settings, shared
         self._metrics = metrics = Metrics()
         self._limits = _limits(settings)
         self._secrets = settings.admin_token, settings.webhook_secret
-        # One thread, not the loop's default pool: inference must not wait for a name look-up, nor
-        # two runs share a quota.
+        # One thread of its own: no name look-up delays inference, and no two runs share a quota.
         self._inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._database = _database(settings)
         self._catalog_hint = asyncio.Event()
@@ -208,8 +207,9 @@ class Worker:
         self._followers.start_from_disk()
         both: Any = {"metrics": self._metrics, "limits": self._limits, "executor": self._inference}
         both["signers"] = signers_in(self._settings.bundle_keys)
-        load_all(self._settings.bundles, self.models, stage=self._settings.model_stage, **both)
-        load_challengers(self._challengers, self._settings.bundles, self.models, **both)
+        folder, stage = self._settings.bundles, self._settings.model_stage
+        load_all(folder, self.models, stage=stage, shared=self._shared, **both)
+        load_challengers(self._challengers, folder, self.models, **both)
 
     def _on_answer(self) -> OnAnswer | None:
         """What gets each answered request: the challengers, which log it too, or the log alone."""

@@ -32,11 +32,12 @@ def metric(server: Server, *sample: str) -> float | None:
 
 def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
     """Requests of the other worker are answered, the death is counted and logged once, and two
-    workers answer again."""
+    workers answer again, with one version, though the folder has a newer one now."""
     write_bundle(tmp_path)
     with serving(tmp_path, workers=2) as server, ExitStack() as stack:
         until(lambda: len(listening(server)) == 2, "two workers")
         killed, other = listening(server)
+        write_bundle(tmp_path, version="2", created_at="2027-01-01T00:00:00Z")
         kept = [stack.enter_context(connect(server)) for _ in range(20)]
         os.kill(killed, signal.SIGKILL)
         answers = 0
@@ -51,6 +52,9 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
         until(lambda: len(listening(server)) == 2, "the worker is replaced")
         assert other in listening(server)
         assert killed not in workers(server)
+        for connection in [stack.enter_context(connect(server)) for _ in range(20)]:
+            connection.sendall(request("/predict", GOOD))
+            assert b'"version":"1"' in receive(connection), "the other worker's version"
         assert metric(server, "halfcore_worker_deaths_total") == 1
         assert server.stop() == 0
         assert server.process.stderr is not None

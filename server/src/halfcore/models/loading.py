@@ -16,6 +16,7 @@ from halfcore.bundle import Bundle, BundleError, Manifest
 from halfcore.bundle_signature import Signers
 from halfcore.log import logger
 from halfcore.metrics.counters import Metrics, ModelMetrics
+from halfcore.models import first_loaded
 from halfcore.models.drift import Drift, Run
 from halfcore.models.preparing import Prepared, prepare
 from halfcore.models.served import LoadedModel, Models
@@ -69,8 +70,10 @@ def load_all(
     executor: Executor,
     stage: str,
     signers: Signers | None = None,
+    shared: Path | None = None,
 ) -> None:
-    """Load the newest bundle of every model in a directory.
+    """Load the newest bundle of every model in a directory, or the one that the other workers of
+    this server loaded.
 
     A bundle that is refused affects only its model, and not even that if an older bundle of the
     model is valid: then that one is served, and the refusal is in the log, in `/health` and in the
@@ -85,6 +88,7 @@ def load_all(
         stage: if not empty, the default model is served only from a bundle that was exported as
             `models:/NAME/STAGE`.
         signers: one of them must have signed each bundle; None: nobody needs to.
+        shared: the directory that the workers share; None if there is only one.
     """
 
     def refuse(name: str, reason: str) -> None:
@@ -98,6 +102,7 @@ def load_all(
     for name, reason in found.refused.items():
         if name not in models.served:
             refuse(name, reason)
+    before, loaded = first_loaded.read(shared), dict[str, str]()
     default = models.default_among(found.bundles.keys() | found.refused.keys() | models.served)
     for name, paths in sorted(found.bundles.items()):
         if name in models.served:  # a followed model's last-known-good bundle takes precedence
@@ -106,11 +111,15 @@ def load_all(
         read = partial(bundle.read, signers=signers)
         manifests = _manifests(paths, signers, refuse_this)
         candidates = _newest_first(name, manifests, stage if name == default else "", refuse_this)
-        model = _load_first(
+        if before is not None:
+            candidates = _as_before(name, candidates, before, refuse_this)
+        found_one = _load_first(
             name, candidates, read, refuse_this, metrics=metrics, limits=limits, executor=executor
         )
-        if model is not None:
+        if found_one is not None:
+            loaded[name], model = found_one
             models.put(model)
+    first_loaded.write(shared, loaded)
 
 
 def _load_first(
@@ -122,8 +131,9 @@ def _load_first(
     metrics: Metrics,
     limits: Limits,
     executor: Executor,
-) -> LoadedModel | None:
-    """Load the first of a model's bundles that is valid; report the others with `refuse`."""
+) -> tuple[str, LoadedModel] | None:
+    """Load the first of a model's bundles that is valid, and name its folder; report the others
+    with `refuse`."""
     for path in paths:
         start = time.perf_counter()
         try:
@@ -134,7 +144,7 @@ def _load_first(
         seconds = time.perf_counter() - start
         version = model.manifest.version
         logger.info("model %s version %s loaded in %.2f s", name, version, seconds)
-        return model
+        return path.name, model
     return None
 
 
@@ -238,6 +248,37 @@ def _newest_first(
             f"{found}"
         )
     return sorted(wanted, key=lambda path: wanted[path].created_at.removesuffix("Z"), reverse=True)
+
+
+def _as_before(
+    name: str, newest_first: list[Path], before: dict[str, str], refuse: Callable[[str], None]
+) -> list[Path]:
+    """One model's bundles, with the one that the other workers loaded first; calls `refuse` if they
+    serve none."""
+    if name not in before:
+        if newest_first:
+            refuse(
+                "no other worker serves it: its bundle was refused, or not there, when the server "
+                "started; restart the server to load it"
+            )
+        return []
+    usual = [path for path in newest_first if path.name == before[name]]
+    if not usual and newest_first:
+        logger.warning(
+            "model %s: the bundle that the other workers loaded, %s, is not there any more, so "
+            "this worker may answer with another version; restart the server",
+            name,
+            before[name],
+        )
+    elif usual != newest_first[:1]:
+        logger.warning(
+            "model %s: %s is loaded, as by the other workers, and not %s, which is newer; restart "
+            "the server to load that",
+            name,
+            before[name],
+            newest_first[0].name,
+        )
+    return usual + [path for path in newest_first if path not in usual]
 
 
 def _without_password(uri: str) -> str:

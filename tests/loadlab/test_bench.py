@@ -448,6 +448,12 @@ def test_a_smoke_test_is_short_and_starts_few_servers_under_a_quota():
     assert max(task.load.seconds for task in tasks) < 2
 
 
+def test_a_smoke_test_takes_all_models_that_are_given():
+    """It took the first of them only."""
+    tasks, _ = chosen("bench", "--quick", "--models", "iris,numbers", "--regimes", "saturated")
+    assert {task.model for task in tasks} == {"iris", "numbers"}
+
+
 def test_an_ablation_measures_each_variant_where_it_can_show():
     """Pinning under a quota, batching at saturation, there with other rows in turn."""
     tasks, left_out = chosen("ablate")

@@ -55,16 +55,29 @@ class WrongAnswer(RuntimeError):
 
 class NoAnswer(WrongAnswer):
     """It does not answer at all, or refuses the rows, which may be another model's; or there are no
-    rows to ask."""
+    rows to ask.
 
-    status: int | None = None
-    """Of its answer; 0: there was none; None: the message says what to do."""
+    Args:
+        message: see `WrongAnswer`.
+        status: of its answer; 0: there was none; None: the message says what to do.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Broken(WrongAnswer):
-    """It answers a row with an error of its own, as many do for rows of another model."""
+    """It answers a row with an error of its own, as many do for rows of another model.
 
-    status = 500
+    Args:
+        message: see `WrongAnswer`.
+        status: of its answer.
+    """
+
+    def __init__(self, message: str, status: int = 500) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Exchange(msgspec.Struct, frozen=True):
@@ -192,12 +205,11 @@ def distinguish(manifest: Manifest, ask: Ask) -> None:
             return
         first = answer
     if first:
-        alike = NoAnswer(
+        raise NoAnswer(
             f"the server gives one answer to {len(manifest['golden'])} rows to which the "
-            f"registered model gives {len(predictions)}, and none of these: {first[:200]}"
+            f"registered model gives {len(predictions)}, and none of these: {first[:200]}",
+            status=200,
         )
-        alike.status = 200
-        raise alike
 
 
 def agree(exchanges: Sequence[Exchange], computed: Iterable[dict[str, Any]]) -> int:
@@ -295,16 +307,17 @@ def _answer(ask: Ask, body: str) -> str:
         except ConnectionError:  # a server may close a connection after any answer: on a new one
             status, answer = ask(body)
     except (OSError, ValueError) as error:
-        none = NoAnswer(f"the server at rest gave no answer: {error}")
-        none.status = None if isinstance(error, InChunks) else 0
-        raise none from None
+        raise NoAnswer(
+            f"the server at rest gave no answer: {error}",
+            status=None if isinstance(error, InChunks) else 0,
+        ) from None
     if status != 200:
-        refused = (NoAnswer if 300 <= status < 500 else Broken)(
+        kind = NoAnswer if 300 <= status < 500 else Broken
+        raise kind(
             f"the server refuses a row of this model: {body} got {status} "
-            f"{answer[:200].decode(errors='replace')}"
+            f"{answer[:200].decode(errors='replace')}",
+            status=status,
         )
-        refused.status = status
-        raise refused
     return answer.decode()
 
 

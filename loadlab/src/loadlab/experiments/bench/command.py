@@ -145,8 +145,10 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         for option in chain(*(tables["option"][group] for group in command["options"])):
             _add_option(parser, **option)
         parser.set_defaults(**{"sparse_all": False} | command.get("defaults", {}))
-        of_recipe = (parser.get_default(name) or "" for name in ("models", "sparse_models"))
-        parser.set_defaults(made=_names(",".join(of_recipe)))
+        of_recipe = [parser.get_default(name) or "" for name in ("models", "sparse_models")]
+        saturated, sparse = map(_names, of_recipe)
+        usual = {"saturated": saturated, "sparse": sparse}
+        parser.set_defaults(made=[*saturated, *sparse], usual_models=usual)
 
 
 def _legend(option: str, subjects: Mapping[str, Subject]) -> str:
@@ -271,7 +273,9 @@ def chosen(asked: argparse.Namespace) -> tuple[list[Task], list[Round]]:
     tasks: list[Task] = []
     left_out: list[Round] = []
     for load in known(asked.regimes, _loads(asked)):
-        regime, shown = load.regime, models[load.regime][: 1 if asked.quick else None]
+        regime, shown = load.regime, models[load.regime]
+        if asked.quick and shown == asked.usual_models[regime]:
+            shown = shown[:1]
         is_sparse_bench = (asked.command, regime) == ("bench", "sparse")
         for model, subject in product(shown, wanted):
             if regime in subject.regimes or (is_sparse_bench and asked.sparse_all):

@@ -285,9 +285,14 @@ def test_the_other_images_end_as_soon(image: str) -> None:
 
 
 def ended_after(wait_s: float, *arguments: str) -> int:
-    """Start a container, stop it so much later, and return its exit code."""
+    """Start a container, stop it so much later, and return its exit code.
+
+    The time counts from when the init has started the program. Until the init blocks signals, the
+    kernel drops a SIGTERM: the first process of a container has no default for it.
+    """
     name = docker("run", "-d", *arguments)
     try:
+        until(lambda: len(docker("top", name, "-eo", "pid").split()) > 2, "init and program")
         time.sleep(wait_s)
         docker("stop", "-t", "3", name)
         return int(inspect(name)["State"]["ExitCode"])

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from halfcore.bundle import Input
+from halfcore.bundle import Ignored, Input
 from halfcore.pipeline.decode import Decoder as PlainDecoder
 from halfcore.pipeline.decode import Rows, all_at_once
 from halfcore.pipeline.json_slices import json_in_slices
@@ -29,14 +29,20 @@ RECORD: dict[str, float] = {"x0": 1, "x1": 2, "x2": 3, "x3": 4}
 
 def rows(schema: Schema, document: Any) -> Rows:
     """The rows of a body, read value by value."""
-    decoder = Decoder(schema)
+    return rows_of(Decoder(schema), document)
+
+
+def rows_of(decoder: Decoder, document: Any) -> Rows:
+    """As `rows`."""
     return read(decoder, json.dumps(document).encode())
 
 
 def read(decoder: Decoder, body: bytes, reserve: Reserve = lambda _: None) -> Rows:
     """The rows of a body, without a pause."""
     document, strict = all_at_once(parsed(body, max_rows=MOST_ROWS, reserve=reserve))
-    table = table_of(document, most_columns=decoder.most_columns, strict=strict)
+    table = table_of(
+        document, most_columns=decoder.most_columns, strict=strict, optional=decoder.optional
+    )
     return all_at_once(decoder.rows(table, max_rows=MOST_ROWS))
 
 
@@ -61,6 +67,23 @@ def test_a_field_that_is_not_read_must_be_utf_8(rows_there: bytes, more: bytes) 
     decoder = Decoder(Schema(INPUTS, "float32", {"x2": Rule(default=1), "x3": Rule(default=1)}))
     assert decoder.usual(b"{" + rows_there + b', "id": "a"}', max_rows=9) is not None
     assert decoder.usual(b"{" + rows_there + b", " + more + b"}", max_rows=9) is None
+
+
+@pytest.mark.parametrize("form", ["dataframe_records", "instances"])
+def test_a_record_may_lack_what_is_optional_whatever_another_one_needs(form: str) -> None:
+    """Both ways of reading take it; `instances` must have equal names otherwise, as in MLflow."""
+    rules = {"x3": Rule(default=1.0)}
+    decoder = Decoder(Schema(INPUTS, "float32", rules, [Ignored(name="customer", type="string")]))
+    short = {name: value for name, value in RECORD.items() if name != "x3"}
+    records = [RECORD | {"customer": "a"}, short]
+    usual = decoder.usual(json.dumps({form: records}).encode(), max_rows=9)
+    assert usual is not None
+    assert usual.rows.payload == rows_of(decoder, {form: records}).payload
+    converted = [RECORD | {"x0": True}, short] if form == "instances" else [RECORD, short]
+    assert rows_of(decoder, {form: converted}).payload == usual.rows.payload
+    if form == "instances":
+        with pytest.raises(Problem, match="not the same"):
+            rows_of(decoder, {form: [RECORD, {"x0": 1}]})
 
 
 @pytest.mark.parametrize("default", [7.5, 0.0])

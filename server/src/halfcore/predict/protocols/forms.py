@@ -4,7 +4,9 @@ import csv
 import io
 import json
 import re
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -96,12 +98,19 @@ def _why(error: Exception) -> str:
     return "it holds an integer of more than 4,300 digits"  # all others that Python has
 
 
-def table_of(document: Mapping[str, Any], *, most_columns: int, strict: bool) -> Columns:
+def table_of(
+    document: Mapping[str, Any],
+    *,
+    most_columns: int,
+    strict: bool,
+    optional: AbstractSet[str] = frozenset(),
+) -> Columns:
     """The table in a body.
 
     Args:
         most_columns: of the table.
         strict: whether the body is strict JSON, without NaN.
+        optional: columns that a record may lack.
 
     Raises:
         Problem: 400: none of the forms, several, or one that is built wrongly, or has more than
@@ -117,13 +126,14 @@ def table_of(document: Mapping[str, Any], *, most_columns: int, strict: bool) ->
             f"fields: {names or 'none'}.",
         )
     (form,) = found
-    read = {
+    read: dict[str, Callable[[Any, str, int], Columns]] = {
         "dataframe_split": _split,
         "dataframe_records": _records,
-        "instances": _instances,
+        "instances": partial(_instances, optional=optional),
         "inputs": _inputs,
-    }[form]
-    return read(document[form], form, most_columns)._replace(quick=unchanged if strict else None)
+    }
+    table = read[form](document[form], form, most_columns)
+    return table._replace(quick=unchanged if strict else None)
 
 
 def _split(value: Any, form: str, most: int) -> Columns:
@@ -150,11 +160,15 @@ def _records(value: Any, form: str, most: int) -> Columns:
     return _named(value, form, as_pandas, most)
 
 
-def _instances(value: Any, form: str, most: int) -> Columns:
+def _instances(value: Any, form: str, most: int, optional: AbstractSet[str]) -> Columns:
     if isinstance(value, list) and value and isinstance(value[0], dict):
         names = value[0].keys()
-        if any(not isinstance(row, dict) or row.keys() != names for row in value):
-            raise _unequal()
+        required = names - optional
+        for row in value:
+            if not isinstance(row, dict) or (
+                row.keys() != names and row.keys() - optional != required
+            ):
+                raise _unequal()
         return _named(value, form, as_numpy, most)
     return _positional(value, form)
 

@@ -99,7 +99,12 @@ class Scoring:
         if call is not None:
             return call
         document, strict = yield from parsed(body, max_rows=most, reserve=reserve)
-        table = table_of(document, most_columns=decoder.most_columns, strict=strict)
+        table = table_of(
+            document,
+            most_columns=decoder.most_columns,
+            strict=strict,
+            optional=decoder.optional,
+        )
         rows = yield from decoder.rows(table, max_rows=most)
         return Call(rows, wanted_of(document.get("params")))
 

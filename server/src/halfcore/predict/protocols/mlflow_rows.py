@@ -98,6 +98,8 @@ class Decoder:
         self._names = list(schema.names)
         self.most_columns = len(schema.names) + len(schema.ignored) + OTHER_COLUMNS
         """Most columns that a table may have."""
+        self.optional = {*schema.ignored, *(self._names[i] for i in schema.defaults)}
+        """Columns that a record may lack."""
 
     def usual(self, body: bytes, *, max_rows: int) -> Call | None:
         """The rows of a body that is right and needs no conversion; None for any other.

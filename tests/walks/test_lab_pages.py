@@ -137,13 +137,14 @@ def test_locust_runs_on_several_machines(walker: Walker, serving: Running) -> No
 
 
 def drive(locust: Running, port: int, server: int) -> None:
-    """Press start on Locust's page with a host that cannot be asked: every request fails with the
-    reason. Then with the server's, and wait for answers without a failure."""
+    """Press start on Locust's page with a host that cannot be asked, with a model that has no rows,
+    and with one that the server does not have: every request fails with the reason. Then with what
+    is right, and wait for answers without a failure."""
     page = f"http://127.0.0.1:{port}"
     locust.until(lambda: locust.http.get(page).status_code == 200, "showing its page")
 
-    def start(host: str) -> None:
-        form = {"user_count": 20, "spawn_rate": 20, "host": host}
+    def start(host: str, model: str = "iris") -> None:
+        form = {"user_count": 20, "spawn_rate": 20, "host": host, "model": model}
         started = locust.http.post(f"{page}/swarm", data=form).json()
         assert started["success"], started
 
@@ -151,11 +152,22 @@ def drive(locust: Running, port: int, server: int) -> None:
         found: dict[str, Any] = locust.http.get(f"{page}/stats/requests").json()
         return found
 
-    start("https://127.0.0.1:8000")
-    errors = locust.until(lambda: shown()["errors"], "counting failures")
-    assert errors[0]["error"] == "host 'https://127.0.0.1:8000', expected http://NAME:PORT"
-    locust.http.post(f"{page}/stop")
-    locust.until(lambda: shown()["state"] == "stopped", "stopping its users")
+    def fails(says: str, host: str, model: str = "iris") -> None:
+        start(host, model)
+        locust.until(
+            lambda: any(says in error["error"] for error in shown()["errors"]),
+            f"counting failures: {says}",
+        )
+        locust.http.post(f"{page}/stop")
+        locust.until(lambda: shown()["state"] == "stopped", "stopping its users")
+
+    fails("host 'https://127.0.0.1:8000', expected http://NAME:PORT", "https://127.0.0.1:8000")
+    fails("there are no rows for model=nothing", f"http://127.0.0.1:{server}", "nothing")
+    fails(
+        'status 404, expected 200; the first such answer: {"type":"about:blank"',
+        f"http://127.0.0.1:{server}",
+        "penguins",
+    )
 
     def counted() -> dict[str, Any]:
         found: dict[str, Any] = shown()["stats"][-1]

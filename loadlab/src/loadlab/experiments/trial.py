@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 from rich.console import Console
 
+from loadlab.bundles import read_manifest
 from loadlab.experiments.runner import E, digest, now
 from loadlab.generator.exchange import ROWS
 from loadlab.record import cgroup
@@ -25,7 +26,7 @@ from loadlab.run.lock import Busy, alone
 from loadlab.run.order import Order
 from loadlab.run.session import Place, cool_down
 from loadlab.target.process import try_groups
-from loadlab.target.programs import case, manifest, prepare_baseline
+from loadlab.target.programs import case, prepare_baseline
 from loadlab.target.serving import BackendFailed
 from loadlab.verdict.figures import UNDER_LOAD, Figures, answered, cpu_s, quantile_ms, rate
 from loadlab.verdict.judge import Outcome, Verdict
@@ -119,7 +120,8 @@ def begin(
     models = sorted({order.model for order in orders})
     if baselines:
         _check_models(models, min(baselines))
-    bundles = [manifest(case(place.bundles, model).bundle)["onnx"]["sha256"] for model in models]
+    manifests = [read_manifest(case(place.bundles, model).bundle) for model in models]
+    bundles = [manifest["onnx"]["sha256"] for manifest in manifests]
     packages = prepare_baseline(place.root) if baselines else {}
     order, machine = orders[0], session.fingerprint(place.root)
     packages = packages or machine.baseline_packages

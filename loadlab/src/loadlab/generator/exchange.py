@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from loadlab.columns import unread
+from loadlab.bundles import unread
 from loadlab.generator.http import InChunks, fields, is_right, same
 from loadlab.generator.packing import draw_text, numbers
 

@@ -18,6 +18,8 @@ RECEIVE_BYTES = 4096
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """Value of SO_LINGER: thousands of ports in TIME_WAIT would be missing in the next run."""
 _MOST_BYTES = 1 << 24
+_MOST_SHOWN = 300
+"""Characters of an answer on Locust's page."""
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked\r\n", re.IGNORECASE)
@@ -25,7 +27,16 @@ _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked\r\n", re.IGNORECASE)
 
 class Failed(Exception):
     """An exchange failed; the message is the kind: `connect`, `reset`, `timeout`, `status_…`,
-    `wrong_body` (not one HTTP answer) or `wrong_prediction`."""
+    `wrong_body` (not one HTTP answer) or `wrong_prediction`.
+
+    Args:
+        kind: the message.
+        body: of an answer that is an error, or a wrong prediction.
+    """
+
+    def __init__(self, kind: str, body: bytes = b"") -> None:
+        super().__init__(kind)
+        self.body = body
 
 
 class InChunks(ValueError):
@@ -41,11 +52,14 @@ _MEANINGS = {
 }
 
 
-def meaning(kind: str) -> str:
-    """What a kind of `Failed` means, for Locust's page; any other text stays as it is."""
+def meaning(kind: str, body: bytes = b"") -> str:
+    """What a kind of `Failed` means, for Locust's page, with the beginning of such an answer; any
+    other text stays as it is."""
+    means = _MEANINGS.get(kind, kind)
     if kind.startswith("status_"):
-        return f"status {kind.removeprefix('status_')}, expected 200"
-    return _MEANINGS.get(kind, kind)
+        means = f"status {kind.removeprefix('status_')}, expected 200"
+    shown = " ".join(body.decode(errors="replace").split())
+    return f"{means}; the first such answer: {shown[:_MOST_SHOWN]}" if shown else means
 
 
 class Answer(NamedTuple):
@@ -82,12 +96,12 @@ class Question:
         if answer is None:
             return False
         if answer.status != 200:
-            raise Failed(f"status_{answer.status}")
+            raise Failed(f"status_{answer.status}", answer.body)
         if answer.extra:
             raise Failed("wrong_body")
         body, right = answer.body, self.right
         if right and not (is_right(body, right) if self.whole else body.startswith(right)):
-            raise Failed("wrong_prediction")
+            raise Failed("wrong_prediction", body)
         self.usual = data
         return True
 

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from loadlab.bundles import newest, of_model
 from loadlab.generator import exchange
 from loadlab.generator.exchange import Exchange, Fresh
 from loadlab.generator.http import Question, post
@@ -29,6 +30,7 @@ FILE = Path(__file__).with_name("scenarios.toml")
 _PR_SET_PDEATHSIG = 1
 _NOWHERE = ("127.0.0.1", 9)
 _BY_HAND = "iris"
+_BUNDLES = Path(".halfcore/bundles")
 Bodies = Literal["pool", "fresh"]
 """Those of the load in turn, or ones that nobody has sent before, if the load has any."""
 
@@ -195,14 +197,20 @@ def by_hand(url: str, scenario: str, model: str, *, rate: float = 500, workers: 
 
     A name with several addresses (replicas without a balancer) gives users all of them in turn. It
     is resolved once: 10,000 users who each ask for it would be measured as latency of the server.
-    A host that cannot be asked is the load's problem.
-    Raises `exchange.NoAnswer`: no rows for the model; `UsageError`: no such scenario.
+    A host that cannot be asked, a scenario that does not exist and a model without rows are the
+    load's problem: Locust would go on with what it had before.
     """
-    chosen = choose(scenarios(), "scenario", scenario)
     addresses, problem = _addresses(url)
+    bodies, chosen = exchange.bodies(_BY_HAND, None, 1), scenarios()["steady"]
+    try:
+        chosen = choose(scenarios(), "scenario", scenario)
+        folders = of_model(_BUNDLES, model)
+        bodies = exchange.bodies(model, newest(folders)[0] if folders else None, 1)
+    except (exchange.NoAnswer, UsageError) as error:
+        problem = problem or str(error)
     return Load(
         addresses=addresses,
-        exchanges=[Exchange(body) for body in exchange.bodies(model, None, 1)],
+        exchanges=[Exchange(body) for body in bodies],
         scenario=chosen,
         users=chosen.users,
         rate=rate,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loadlab.bundles import newest, read_manifest
 from loadlab.record import cgroup
 from loadlab.record.machine import git
 from loadlab.target import programs, tiers
@@ -145,7 +146,7 @@ def image(order: Asked, root: Path, *, bundles: Path, cpus: str) -> Iterator[Ser
     that it brings. Whether that answers as the registered model does is what the run's proof on
     golden rows finds out before anything is timed.
     """
-    manifest = programs.labels_only(programs.manifest(programs.case(bundles, order.model).bundle))
+    manifest = programs.labels_only(read_manifest(programs.case(bundles, order.model).bundle))
     port, started = _exposed_port(order.image, root), list[str]()
     try:
         for _ in range(order.tier.replicas):
@@ -222,7 +223,7 @@ def _manifest(root: Path, container: str, model: str) -> dict[str, Any]:
         bundles = [file.parent for file in Path(scratch).glob("*/*/manifest.json")]
         if not bundles:
             raise BackendFailed(f"model={model}: the image has no bundle of it")
-        return programs.newest(bundles)[0]
+        return newest(bundles)[0]
 
 
 def _start(order: Asked, root: Path, cpus: str) -> str:

@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from loadlab.columns import unread
+from loadlab.bundles import newest, of_model, read_manifest, unread
 from loadlab.target.process import NO_ANSWER, Command, Running, free_port, get, running
 from loadlab.target.serving import Asked, BackendFailed, Serving
 from loadlab.words import UsageError
@@ -67,7 +67,7 @@ class Case:
 
 def case(bundles: Path, model: str) -> Case:
     """The newest bundle of a model and its first golden row; raises `CaseError`."""
-    folders = [file.parent for file in bundles.glob(f"{model}/[!.]*/manifest.json")]
+    folders = of_model(bundles, model)
     if not folders:
         raise CaseError(
             f"no bundle of {model} in {bundles}: `just export models:/{model}@ALIAS` makes it, or "
@@ -76,18 +76,6 @@ def case(bundles: Path, model: str) -> Case:
     found, bundle = newest(folders)
     first, *others = [_question(golden, found) for golden in found["golden"]]
     return Case(model, bundle, *first, tuple(others))
-
-
-def newest(bundles: Iterable[Path]) -> tuple[dict[str, Any], Path]:
-    """The manifest that was made last, and its bundle."""
-    found = [(manifest(bundle), bundle) for bundle in bundles]
-    return max(found, key=lambda each: str(each[0]["created_at"]))
-
-
-def manifest(bundle: Path) -> dict[str, Any]:
-    """A bundle's manifest."""
-    read: dict[str, Any] = json.loads((bundle / "manifest.json").read_text())
-    return read
 
 
 def labels_only(found: dict[str, Any]) -> dict[str, Any]:
@@ -202,7 +190,7 @@ def serving(
         if ours:
             _describe_ours(served, held.bundle)
         else:
-            served.manifest = labels_only(manifest(held.bundle))
+            served.manifest = labels_only(read_manifest(held.bundle))
             served.details["service"] = f"baseline, variant {order.service}"
         yield served
 
@@ -239,7 +227,7 @@ def given(target: str, bundles: Path, model: str) -> Serving:
     """`target=`: a server that runs already. Nothing is known of its limits, and nothing of it is
     ended. It gets the rows of the model's bundle, if there is one, and is not held to its answers:
     it may give them in another form, or be another version."""
-    folders = [file.parent for file in bundles.glob(f"{model}/[!.]*/manifest.json")]
+    folders = of_model(bundles, model)
     return Serving(
         addresses=[address(target)],
         rows_of=newest(folders)[0] if folders else None,
@@ -257,7 +245,7 @@ def _command(order: Asked, root: Path, scratch: Path, held: Case, port: int) -> 
 
 
 def _describe_ours(served: Serving, bundle: Path) -> None:
-    served.manifest, served.graph = manifest(bundle), bundle / "model.onnx"
+    served.manifest, served.graph = read_manifest(bundle), bundle / "model.onnx"
     served.answered = lambda: [_answered(port) for _, port in served.addresses]
     served.details["model_sha256"] = served.manifest["onnx"]["sha256"]
     if len(served.addresses) > 1:

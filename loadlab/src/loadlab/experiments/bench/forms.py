@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from itertools import cycle, islice
 from typing import Any, NamedTuple
 
+from loadlab.bundles import read_manifest
 from loadlab.experiments.bench.subjects import Subject
 from loadlab.generator import exchange, packing
 from loadlab.generator.exchange import compact
 from loadlab.generator.http import same
-from loadlab.target import programs
 from loadlab.target.programs import Case
 
 LENGTH_HEADER = "inference-header-content-length"
@@ -79,7 +79,7 @@ def _binary(case: Case) -> dict[str, Any]:
 
 def _binary_answer(case: Case, label: str, datatype: str, number_bytes: int) -> str:
     """The answer's JSON, and the label behind it with its length."""
-    classes = len(programs.manifest(case.bundle)["classes"])
+    classes = len(read_manifest(case.bundle)["classes"])
     text = label.encode()
     sizes = {"label": 4 + len(text), "probabilities": number_bytes * classes}
     outputs = [
@@ -95,7 +95,7 @@ def _binary_answer(case: Case, label: str, datatype: str, number_bytes: int) -> 
 
 
 def _head(case: Case) -> str:
-    found = programs.manifest(case.bundle)
+    found = read_manifest(case.bundle)
     named = {"model_name": found["name"], "model_version": found["version"]}
     return f'{compact(named)[:-1]},"outputs":['
 
@@ -103,12 +103,12 @@ def _head(case: Case) -> str:
 def _row(case: Case) -> tuple[list[Any], str]:
     """The case's row and the registered model's label."""
     row: list[Any] = json.loads(case.body)["features"]
-    label: str = programs.manifest(case.bundle)["golden"][0]["prediction"]
+    label: str = read_manifest(case.bundle)["golden"][0]["prediction"]
     return row, label
 
 
 def _number(case: Case) -> tuple[str, str]:
-    return _TENSORS[programs.manifest(case.bundle)["dtype"]]
+    return _TENSORS[read_manifest(case.bundle)["dtype"]]
 
 
 class Rows(NamedTuple):
@@ -129,7 +129,7 @@ class WrongAnswer(RuntimeError):
 
 def golden(case: Case) -> list[Rows]:
     """The bundle's golden rows, one by one, with the registered model's own answers."""
-    manifest = programs.manifest(case.bundle)
+    manifest = read_manifest(case.bundle)
     bodies = [case.body, *(body for body, _ in case.others)]
     numbers = list(packing.numbers(manifest, bodies))
     answers = [(each["prediction"], each["probabilities"]) for each in manifest["golden"]]
@@ -141,7 +141,7 @@ def golden(case: Case) -> list[Rows]:
 
 def bulk(case: Case) -> Rows:
     """`BULK_ROWS` rows, golden, real and made ones, with the answers of the bundle's graph."""
-    manifest = programs.manifest(case.bundle)
+    manifest = read_manifest(case.bundle)
     found = exchange.bodies(case.model, manifest, _SEED)
     bodies = list(islice(cycle(found), BULK_ROWS))
     answers = exchange.expected(case.bundle / "model.onnx", manifest, bodies)
@@ -159,7 +159,7 @@ def body(form: str, case: Case, rows: Rows) -> str:
         return compact(_REQUESTS[form](rows.numbers))
     if len(rows.bodies) == 1:
         return rows.bodies[0]
-    if programs.manifest(case.bundle)["named"]:
+    if read_manifest(case.bundle)["named"]:
         return f"[{','.join(rows.bodies)}]"
     return compact({"features": [json.loads(each)["features"] for each in rows.bodies]})
 
@@ -171,7 +171,7 @@ def check(form: str, case: Case, rows: Rows, answer: bytes) -> str:
     Raises:
         WrongAnswer: it is another one, or no answer of this form.
     """
-    manifest = programs.manifest(case.bundle)
+    manifest = read_manifest(case.bundle)
     try:
         text = answer.decode()
         labels, probabilities = _ANSWERS[form](json.loads(text), manifest["classes"])

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from loadlab.bundles import read_manifest
 from loadlab.experiments.bench.measure import Refused
 from loadlab.target import programs
 from loadlab.target.programs import CaseError
@@ -13,7 +14,7 @@ def check(bundles: Path, models: Iterable[str], made: Collection[str] = ()) -> N
     be made first, if there is none. Raises `Refused` or `CaseError`."""
     for model in dict.fromkeys(models):
         try:
-            found = programs.manifest(programs.case(bundles, model).bundle)
+            found = read_manifest(programs.case(bundles, model).bundle)
         except CaseError:
             if model in made:
                 continue

@@ -22,6 +22,7 @@ from typing import Literal
 
 import msgspec
 
+from loadlab.bundles import read_manifest
 from loadlab.generator.epoll import Regime
 from loadlab.generator.http import ask
 from loadlab.record import machine
@@ -225,7 +226,7 @@ HELPERS = {"surroundings": with_surroundings, "log": with_log}
 
 def prepare_log(place: Place, case: Case) -> None:
     """Empty the log, and give each of the model's numbers bounds in the catalogue."""
-    manifest = programs.manifest(case.bundle)
+    manifest = read_manifest(case.bundle)
     values = ", ".join(
         f"({_quoted(manifest['name'])}, {_quoted(column['name'])}, {-_WIDE}, {_WIDE})"
         for column in manifest["inputs"]

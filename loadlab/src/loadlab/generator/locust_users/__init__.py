@@ -43,6 +43,8 @@ class Session:
     pool: Pool
     steer = Steer()
     draw: random.Random
+    bodies: dict[str, bytes]
+    """The first answer that failed in each way, for Locust's page."""
     number = 0
     """Users started so far."""
     next_start = 0.0
@@ -66,6 +68,7 @@ class Session:
     def change(cls, load: Load, place: int) -> None:
         """Replace the load between two tests: a field of Locust's page was changed."""
         cls.load, cls.pool = load, Pool(load, place, heads=cls.kind is RawHttpUser)
+        cls.bodies = {}
 
 
 class ThinkingUser(User):
@@ -131,6 +134,7 @@ class ThinkingUser(User):
             self.exchange(question)
         except Failed as failed:
             ledger.failed(str(failed), due, time.monotonic())
+            Session.bodies.setdefault(str(failed), failed.body)
         except OSError as error:
             kind = "timeout" if isinstance(error, TimeoutError) else "reset"
             ledger.failed(kind, due, time.monotonic())
@@ -209,8 +213,9 @@ class ClientUser(ThinkingUser):
             elif question.right and not is_right(answer.content or b"", question.right):
                 kind = "wrong_prediction"
             if kind:
-                answer.failure(meaning(kind))
-                raise Failed(kind)
+                body = answer.content or b""
+                answer.failure(meaning(kind, Session.bodies.get(kind, body)))
+                raise Failed(kind, body)
 
 
 class FastHttpUser(ClientUser, LocustFastHttpUser):

@@ -110,7 +110,7 @@ def _by_hand(environment: Any) -> Load:
         workers=max(runner.worker_count, 1) if isinstance(runner, MasterRunner) else 1,
     )
     if load.problem:
-        _LOG.warning(f"{load.problem}; correct it on the page or in --host, or start the server")
+        _LOG.warning(f"{load.problem}; correct it on the page or on the command line")
     return load
 
 
@@ -280,7 +280,7 @@ def _add_to_locust(stats: Any, tick: Tick) -> None:
     for value_us, count in merge([tick.response, tick.failed]).items():
         times[value_us // 1000] += count
     for kind in Counter(tick.failures).elements():
-        stats.log_error(_METHOD, _NAME, meaning(kind))
+        stats.log_error(_METHOD, _NAME, meaning(kind, Session.bodies.get(kind, b"")))
     if not times:
         return
     now = time.time()

@@ -21,6 +21,7 @@ from halfcore.log import logger
 from halfcore.metrics.counters import Metrics
 from halfcore.models.served import Models
 from halfcore.pipeline.engine import Engine
+from halfcore.predict.keys import new_key
 from halfcore.registry.followers import Followers
 from support.bodies import ACCEPTED, MOST_ROWS, REFUSED, RIGHT, Case
 from support.bundles import MIXED, NUMBERS, PARITY, graph, write_bundle
@@ -416,6 +417,33 @@ async def test_too_many_requests_in_progress_are_refused_at_once(
         gate.open.set()
         assert (await running).json()["prediction"] == 1
         assert (await client.post("/predict", json={"features": [2, 0, 0, 0]})).status_code == 200
+
+
+async def test_a_request_that_finds_no_place_does_not_count_against_its_keys_rate(
+    tmp_path: Path, gate: Gate
+) -> None:
+    """A full server would otherwise answer 429 as soon as it has room again."""
+    write_bundle(tmp_path / "bundles", "sum", task="regression")
+    key, lines = new_key("slow", [], 0.01)
+    other, other_lines = new_key("other", [])
+    (tmp_path / "keys.toml").write_text(lines + other_lines)
+    settings = {"api_keys": str(tmp_path / "keys.toml"), "max_in_flight": 1}
+    async with app_client(tmp_path / "bundles", inline_budget_ms=0.0, **settings) as client:
+
+        async def ask(key: str) -> Any:
+            answer = await client.post(
+                "/predict", json={"features": [1, 0, 0, 0]}, headers={"x-api-key": key}
+            )
+            return answer.status_code
+
+        gate.entered.clear()
+        gate.open.clear()
+        running = asyncio.create_task(ask(other))
+        await asyncio.to_thread(gate.entered.wait, 10)
+        assert [await ask(key) for _ in range(3)] == [503, 503, 503]
+        gate.open.set()
+        assert await running == 200
+        assert [await ask(key) for _ in range(2)] == [200, 429]
 
 
 async def test_a_client_that_leaves_gives_its_place_back(tmp_path: Path, gate: Gate) -> None:

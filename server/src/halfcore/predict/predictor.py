@@ -269,24 +269,20 @@ class Predictor:
             self._in_flight -= 1
 
     def _admit(self, handler: Handler, head: Head, wire: Wire | None) -> None:
-        """Refuse a request before its body is read; raises `Problem`. A handler whose model is in
-        the body checks the key itself."""
+        """Refuse a request before its body is read; raises `Problem`. The load is checked first: a
+        request that is refused for it does not count against its key's rate. A handler whose model
+        is in the body checks the key itself."""
+        self.check_load()
         if not getattr(handler, "model_in_body", False):
             self.check_key(head, getattr(handler, "model", None))
-        self.check(head, wire)
+        check = check_head if wire is None else wire.check_head
+        check(head, max_body_bytes=self.reader.max_bytes)
 
     def check_key(self, head: Head, model: str | None) -> None:
         """Refuse a request without an API key for this model, if one is needed; None: the default
         model. Raises `Problem`, 401 or 403."""
         if self.keys is not None:
             self.keys.check(head.key, model or self._models.default_name)
-
-    def check(self, head: Head, wire: Wire | None = None) -> None:
-        """Refuse a request by the server's load and the request's head, before its body is read;
-        raises `Problem`."""
-        self.check_load()
-        check = check_head if wire is None else wire.check_head
-        check(head, max_body_bytes=self.reader.max_bytes)
 
     def check_load(self) -> None:
         """Refuse any request by the server's load alone; raises `Problem`, 503."""

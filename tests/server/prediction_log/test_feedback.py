@@ -74,6 +74,15 @@ VALUES ('a', 1, 'yes'), ('b', 1, 'no'), ('b', 3, 'no'), ('c', 1, '1.50'), ('c', 
        ('unknown', 1, 'yes');
 """
 
+# One writer, ten rows a day; the numbers 22 and 23, of the third day, have no row.
+FOUR_DAYS = """
+INSERT INTO halfcore.prediction_log (at, writer, row_number, row_count, latency_s, request_id,
+    model, version, role, answer)
+SELECT '2026-03-01 12:00+00'::timestamptz + number / 10 * interval '1 day',
+       '00000000-0000-0000-0000-000000000001', number, 1, 0, 'a', 'm', '1', 'champion', '{}'
+FROM generate_series(0, 39) AS number WHERE number NOT IN (22, 23)
+"""
+
 
 def test_quality_is_the_share_of_right_labels_and_the_mean_error(
     postgres: Postgres, database: str
@@ -87,6 +96,22 @@ def test_quality_is_the_share_of_right_labels_and_the_mean_error(
         ("2026-03-01", "m", "1", "champion", "3", "0.6666666666666666", ""),
         ("2026-03-01", "n", "7", "champion", "2", "0.5", "1"),
     ]
+
+
+def test_rows_of_days_that_were_dropped_are_not_missing(postgres: Postgres, database: str) -> None:
+    """The page's query counts the gap among the rows that are kept, and nothing of the days before
+    it."""
+    page = (Path(__file__).parents[3] / "docs/prediction-log.md").read_text()
+    query = page.partition("Is anything missing?")[2].partition("```sql\n")[2].partition("```")[0]
+    postgres.sql("SELECT halfcore.prediction_log_ensure_days('2026-03-01', '2026-03-04')", database)
+    postgres.sql(FOUR_DAYS, database)
+    assert [row[1] for row in postgres.sql(query, database)] == ["2"]
+
+    postgres.sql("SELECT halfcore.prediction_log_drop_before('2026-03-02')", database)
+    assert [row[1] for row in postgres.sql(query, database)] == ["2"]
+
+    postgres.sql("SELECT halfcore.prediction_log_drop_before('2026-03-04')", database)
+    assert postgres.sql(query, database) == []
 
 
 @pytest.mark.parametrize(

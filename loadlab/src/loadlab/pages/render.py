@@ -258,14 +258,14 @@ def load_sets(folder: Path) -> list[KeptSet]:
 
 
 def newest_sets(found: Sequence[KeptSet]) -> list[KeptSet]:
-    """Of sets that asked the same of the same, the last; oldest first."""
+    """Of sets that asked the same of the same, by whichever engine, the last; oldest first."""
     last = {_asked(each): each for each in found}.values()
     return sorted(last, key=lambda each: each.runs[0].log.run.started_at)
 
 
 def _asked(each: KeptSet) -> tuple[object, ...]:
     run = each.runs[0].log.run
-    return run.tier.name, run.scenario.name, run.scenario.users, run.backend, run.engine
+    return run.tier.name, run.scenario.name, run.scenario.users, run.backend
 
 
 def load_section(found: Sequence[KeptSet], out: Path) -> str:

@@ -121,6 +121,9 @@ OTHERS = {
     "much behind it": text(COLUMNS) + " " * 300 + "x",
     "a comma at a cut": text(LONG).replace("]", ",]", 1),
     "two commas": text(LONG).replace(", ", ",, "),
+    "a control character in the name of another column": text(COLUMNS | {"a?": [1] * 5}).replace(
+        "?", "\0"
+    ),
     "a long text": text(COLUMNS | {"note": ["a" * 40_000] * 5}),
     "too many rows": text(columns_of(SCHEMAS["mixed"], MOST_ROWS + 1)),
 }
@@ -139,7 +142,7 @@ def test_damaged_bodies_have_the_same_rows(name: str) -> None:
     """Or none by the quick way."""
     schema, chosen = SCHEMAS[name], random.Random(name)  # noqa: S311  not a secret
     pieces = ['"', ",", "]", "[", "}", "{", " ", "1", "-", ".", "e9", "null", "true", "NaN", "\\"]
-    pieces += ['"a"', ", ,", "],[", '"note":[1]', ": [", "é", "1e400", "99999999999999999999"]
+    pieces += ['"a"', ", ,", "],[", '"note":[1]', ": [", "é", "1e400", "9" * 20, "\n", "\0"]
     bodies = [
         text(columns_of(schema, rows), **more) for rows in (1, 4) for more in ({}, {"params": {}})
     ]

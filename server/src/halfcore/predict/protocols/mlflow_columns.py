@@ -25,7 +25,7 @@ def spaced(pattern: bytes) -> re.Pattern[bytes]:
 
 
 _START = spaced(rb' \{ "inputs" : \{ (?=")')
-_COLUMN = spaced(rb'"([^"\\]*+)" : \[')
+_COLUMN = spaced(rb'"([^"\\\x00-\x1f]*+)" : \[')
 _NEXT = spaced(rb' (?:, (?=")|(\}))')
 _EMPTY = spaced(rb" \Z")
 _OTHER: Callable[[bytes], list[Any]] = msgspec.json.Decoder(

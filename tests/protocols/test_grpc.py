@@ -385,6 +385,13 @@ def test_bytes_that_are_no_request(channel: grpc.Channel, body: bytes) -> None:
     assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
+def test_a_part_that_protobuf_passes_over_is_passed_over(channel: grpc.Channel) -> None:
+    """A number in the place of an output does not count as one."""
+    call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+    request = with_classes("probabilities", int64_param=2).SerializeToString()
+    assert call(request + b"\x30\x01") == call(request)
+
+
 def test_a_call_without_a_message_is_refused(channel: grpc.Channel) -> None:
     """As is one whose message does not arrive in time."""
     path = "/inference.GRPCInferenceService/ModelInfer"

@@ -373,6 +373,29 @@ async def test_nested_data(client: httpx.AsyncClient) -> None:
     assert (await client.post(INFER, json=body)).status_code == 200
 
 
+NESTED: dict[str, tuple[list[int], list[list[float]], str]] = {
+    "a value in the next row": ([2, 4], [[1, 2, 3], [4, 5, 6, 7, 8]], "data[0] has 3 values"),
+    "columns for rows": ([2, 4], [[1, 5], [2, 6], [3, 7], [4, 8]], "data[0] has 2 values"),
+    "one array for two rows": ([2, 4], [[1, 2, 3, 4, 5, 6, 7, 8]], "data[0] has 8 values"),
+    "an empty array": ([1, 4], [[1, 2, 3, 4], []], "data[1] has 0 values"),
+    "three sizes": ([1, 2, 2], [[1, 2], [3, 4]], "expected [N] or [N, F]"),
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+@pytest.mark.parametrize("padding", [0, 20_000])
+async def test_nested_data_of_another_shape_is_refused(
+    client: httpx.AsyncClient, name: str, padding: int
+) -> None:
+    """As many values as the shape says, but in other rows: read flat, they would be predicted."""
+    shape, data, message = NESTED[name]
+    body = tensor([ROW])
+    body["inputs"][0] |= {"shape": shape, "data": data}
+    answer = await client.post(INFER, content=json.dumps(body) + " " * padding)
+    assert answer.status_code == 400
+    assert message in answer.json()["error"]
+
+
 @pytest.mark.parametrize("width", [None, 1])
 async def test_one_tensor_per_column(client: httpx.AsyncClient, width: int | None) -> None:
     """Named columns of their own types, [N] or [N, 1], in any order."""

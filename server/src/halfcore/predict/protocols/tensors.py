@@ -87,16 +87,22 @@ def refuse_shared_memory(parameters: Parameters | None, where: str) -> None:
 
 
 def _flat(tensor: Tensor) -> list[Any]:
-    """The values of a tensor that was sent as JSON, nested or flat."""
+    """The values of a tensor that was sent as JSON, nested as its shape says or flat."""
     if tensor.data is UNSET:
         raise bad(f"input '{shown(tensor.name)}' has neither data nor binary_data_size")
     _dtype(tensor)
+    _check_shape(tensor)
     values: list[Any] = tensor.data
-    for _ in tensor.shape[1:]:
-        if not values or not all(isinstance(value, list) for value in values):
-            break
-        values = [value for row in values for value in row]
-    return values
+    if len(tensor.shape) == 1 or not values or not all(isinstance(row, list) for row in values):
+        return values
+    width = tensor.shape[1]
+    for number, row in enumerate(values):
+        if len(row) != width:
+            raise bad(
+                f"input '{shown(tensor.name)}': data[{number}] has {len(row)} values, expected "
+                f"{width} for the shape {tensor.shape}; or send the values without inner arrays"
+            )
+    return [value for row in values for value in row]
 
 
 def unpacked(tensor: Tensor, part: memoryview) -> "NDArray[Any] | list[Any]":
@@ -146,9 +152,7 @@ def _texts(tensor: Tensor, part: memoryview) -> list[Any]:
 
 def checked(tensor: Tensor, values: "NDArray[Any] | list[Any]") -> "NDArray[Any] | list[Any]":
     """The values, if they are as many as the shape says; raises `Problem`, 400."""
-    if not 1 <= len(tensor.shape) <= 2 or any(not 0 <= size <= _MOST for size in tensor.shape):
-        sizes = [shown(size) for size in tensor.shape[:5]]
-        raise bad(f"input '{shown(tensor.name)}': shape is {sizes}, expected [N] or [N, F]")
+    _check_shape(tensor)
     wanted = tensor.shape[0] * (tensor.shape[1] if len(tensor.shape) == 2 else 1)
     if len(values) != wanted:
         raise bad(
@@ -156,6 +160,12 @@ def checked(tensor: Tensor, values: "NDArray[Any] | list[Any]") -> "NDArray[Any]
             f"shape {tensor.shape}"
         )
     return values
+
+
+def _check_shape(tensor: Tensor) -> None:
+    if not 1 <= len(tensor.shape) <= 2 or any(not 0 <= size <= _MOST for size in tensor.shape):
+        sizes = [shown(size) for size in tensor.shape[:5]]
+        raise bad(f"input '{shown(tensor.name)}': shape is {sizes}, expected [N] or [N, F]")
 
 
 def bad(message: str) -> Problem:

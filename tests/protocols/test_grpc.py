@@ -326,6 +326,7 @@ REFUSALS: dict[str, tuple[Any, str, str]] = {
     "no model": (changed(model_name=""), "NOT_FOUND", "expected one of mixed, numbers"),
     "another version": (changed(model_version="9"), "NOT_FOUND", "version '9' is not found"),
     "another shape": (typed(rows=ROWS[:, :3]), "INVALID_ARGUMENT", r"Expected \[-1,4\]"),
+    "booleans for numbers": (typed("BOOL", ROWS > 2), "INVALID_ARGUMENT", '"x0" is true'),
     "a value out of range": (typed(rows=ROWS * 9e99), "INVALID_ARGUMENT", "x0"),
     "another datatype": (changed(datatype="FP16"), "INVALID_ARGUMENT", "raw_input_contents"),
     "an unknown datatype": (changed(datatype="FP128"), "INVALID_ARGUMENT", "FP128"),

@@ -477,6 +477,17 @@ async def test_binary_tensors(client: httpx.AsyncClient) -> None:
     assert values[0] == pytest.approx(list(expected["probabilities"].values()), abs=1e-6)
 
 
+async def test_booleans_are_no_numbers_in_any_form(client: httpx.AsyncClient) -> None:
+    """One tensor of a BOOL for each column is refused as the same values in JSON are."""
+    one = {"name": "input", "shape": [1, 4], "datatype": "BOOL"}
+    in_json = await client.post(INFER, json={"inputs": [one | {"data": [True] * 4}]})
+    body, headers = binary([(one, b"\1" * 4)])
+    answer = await client.post(INFER, content=body, headers=headers)
+    assert (answer.status_code, answer.json()) == (in_json.status_code, in_json.json())
+    assert answer.status_code == 400
+    assert '"x0" is true, expected a number' in answer.json()["error"]
+
+
 async def test_binary_texts(client: httpx.AsyncClient) -> None:
     """Each text has its length before it."""
     expected = (await predicted(client, MIXED_ROW | {"mass": 4000.0, "sex": "MALE"}, "mixed"))[

@@ -337,7 +337,7 @@ def _matrix(values: "NDArray[Any] | list[Any]") -> "NDArray[Any] | None":
             return np.array(values, np.float64)
         except OverflowError:
             return None
-    return values
+    return None if values.dtype.kind == "b" else values
 
 
 def _columns(

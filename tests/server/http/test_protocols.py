@@ -532,6 +532,21 @@ async def test_chosen_outputs_and_their_other_names(client: httpx.AsyncClient) -
     ]
 
 
+async def test_a_regressor_predicts_values_under_mlserver_s_name(client: httpx.AsyncClient) -> None:
+    """It has no probabilities, and its values are no labels."""
+    path = "/v2/models/sum/infer"
+    (value,) = (await client.post(path, json=tensor([ROW, ROW]))).json()["outputs"]
+
+    answer = await client.post(path, json=tensor([ROW, ROW], outputs=[{"name": "predict"}]))
+
+    assert answer.json()["outputs"] == [
+        value | {"name": "predict", "shape": [2, 1], "parameters": {"content_type": "np"}}
+    ]
+    for name in ("predict_proba", "label"):
+        refused = await client.post(path, json=tensor([ROW], outputs=[{"name": name}]))
+        assert (refused.status_code, "expected value" in refused.json()["error"]) == (400, True)
+
+
 async def test_null_is_what_was_left_out(client: httpx.AsyncClient) -> None:
     """Some clients write all fields."""
     expected = (await client.post(INFER, json=tensor([ROW]))).json()

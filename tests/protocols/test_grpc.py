@@ -540,6 +540,22 @@ def test_workers_share_the_port(bundles: Path) -> None:
         assert server.stop() == 0
 
 
+def test_a_server_without_memory_for_a_message_is_overloaded(bundles: Path) -> None:
+    """RESOURCE_EXHAUSTED with `retry-after`, as for every other load that it does not take."""
+    port = free_port()
+    limits = {"max_bytes_in_flight": 20_000, "grpc_port": port}
+    with (
+        serving(bundles, default_model="numbers", **limits) as server,
+        grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        with pytest.raises(grpc.RpcError, match="no memory for more large requests") as raised:
+            GRPCInferenceServiceStub(channel).ModelInfer(with_raw(bytes(40_000)))
+        assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert ("retry-after", "1") in raised.value.trailing_metadata()
+        sample = ("halfcore_requests_total", "", "too_many_bytes", "predict")
+        assert Running(server, "").metric(*sample) == 1
+
+
 @pytest.mark.slow
 def test_an_overloaded_server_says_so(bundles: Path) -> None:
     """RESOURCE_EXHAUSTED with `retry-after`, before the message is read; every other call is

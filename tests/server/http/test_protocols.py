@@ -116,7 +116,9 @@ CSV = {
     "another order": "x3,x2,x1,x0\n0.2,1.4,3.5,5.1\n",
     "an index, as to_csv writes it": ",x0,x1,x2,x3\n0,5.1,3.5,1.4,0.2\n",
     "quotes and carriage returns": '"x0","x1","x2","x3"\r\n"5.1","3.5","1.4","0.2"\r\n',
+    "carriage returns alone, as old spreadsheets write them": "x0,x1,x2,x3\r5.1,3.5,1.4,0.2\r",
     "another column": "x0,x1,x2,x3,note\n5.1,3.5,1.4,0.2,hello\n",
+    "ends of lines in a cell": 'x0,x1,x2,x3,note\r5.1,3.5,1.4,0.2,"a\rb\nc\r\n"\r',
     "a byte order mark": "\ufeffx0,x1,x2,x3\n5.1,3.5,1.4,0.2\n",
 }
 

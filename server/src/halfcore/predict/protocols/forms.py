@@ -256,7 +256,8 @@ def from_csv(body: bytes, *, most_columns: int) -> Columns:
 def _rows_of(text: str, most: int) -> Iterator[list[str]]:
     """The cells of each line that has some; raises `Problem`."""
     try:
-        yield from filter(None, csv.reader(_not_too_wide(io.StringIO(text), most), strict=True))
+        lines = io.StringIO(text, newline="")  # which may end with a carriage return alone
+        yield from filter(None, csv.reader(_not_too_wide(lines, most), strict=True))
     except csv.Error as error:
         raise _not_csv(str(error)) from None
 

@@ -168,7 +168,7 @@ def test_what_a_body_takes_is_known_before_it_is_parsed(name: str) -> None:
     def work() -> None:
         if frame is TENSOR:
             steps = long_request(body, max_rows=MOST_ROWS, reserve=reserved.append)
-            with_data(all_at_once(steps).inputs, memoryview(b""))
+            all_at_once(with_data(all_at_once(steps).inputs, memoryview(b"")))
         else:
             read(decoder, body, reserved.append)
 

@@ -126,7 +126,7 @@ class Inference:
             raise bad(f"failed to parse the request JSON buffer: {_why(error)}") from None
         wanted = wanted_of(model, request.id, request.outputs, request.parameters)
         timeout_s = timeout_of(request.parameters)
-        tensors = with_data(request.inputs, binary)
+        tensors = yield from with_data(request.inputs, binary)
         return Call((yield from rows_of(tensors, model)), wanted, timeout_s)
 
     def answer(

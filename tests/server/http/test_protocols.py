@@ -690,6 +690,24 @@ INFER_REFUSED: dict[str, tuple[Any, str]] = {
         },
         "unexpected inference input 'y'",
     ),
+    "some unknown inputs": (
+        {
+            "inputs": [
+                {"name": name, "shape": [1], "datatype": "FP32", "data": [1]}
+                for name in ("x0", "w", "z", "y", "v")
+            ]
+        },
+        "unexpected inference input 'w'",
+    ),
+    "an input twice": (
+        {
+            "inputs": [
+                {"name": name, "shape": [1], "datatype": "FP32", "data": [1]}
+                for name in ("x0", "x1", "x2", "x1", "x3")
+            ]
+        },
+        "the input 'x1' was sent twice, expected one tensor per column",
+    ),
     "a missing input": (
         {"inputs": [{"name": "x0", "shape": [1], "datatype": "FP32", "data": [1]}]},
         "Missing: x1, x2, x3",

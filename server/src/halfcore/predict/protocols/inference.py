@@ -6,6 +6,7 @@ is checked and packed as a whole, without a Python object per value.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -351,8 +352,10 @@ def _columns(
     sent = {tensor.name: (tensor, values) for tensor, values in tensors}
     schema, name = model.schema, model.manifest.name
     if len(sent) < len(tensors):
-        raise bad("an input was sent twice, expected one tensor per column")
-    for unexpected in sent.keys() - {*table.names, *schema.ignored}:
+        ((twice, _),) = Counter(tensor.name for tensor, _ in tensors).most_common(1)
+        raise bad(f"the input '{shown(twice)}' was sent twice, expected one tensor per column")
+    known = {*table.names, *schema.ignored}
+    for unexpected in (each for each in sent if each not in known):  # the first that was sent
         raise bad(
             f"unexpected inference input '{shown(unexpected)}' for model '{name}', expected "
             f"{listed(list(table.names))}"

@@ -56,7 +56,8 @@ def model(dtype: str = "float32", classes: Any = ("a", "b", "ü"), **more: Any) 
     schema = Schema(manifest.inputs, dtype, more.get("rules"))
     decoder = SimpleNamespace(max_rows=MOST_ROWS)
     encoder = Encoder(manifest)
-    found = SimpleNamespace(schema=schema, manifest=manifest, decoder=decoder, encoder=encoder)
+    parts = {"schema": schema, "manifest": manifest, "decoder": decoder, "encoder": encoder}
+    found = SimpleNamespace(**parts, role="champion")
     return cast(LoadedModel, found)
 
 

@@ -50,7 +50,7 @@ from halfcore.predict.protocols.tensors import (
     bad,
     with_data,
 )
-from halfcore.problem import Problem, listed, shown
+from halfcore.problem import UNKNOWN_VERSION, Problem, listed, shown
 
 ONE_TENSOR = "input"
 """The name of the input of a model without column names."""
@@ -91,10 +91,10 @@ class Inference:
 
     def quick(self, model: LoadedModel, body: bytes, head: Head) -> Call | None:
         """Read one binary tensor of the model's own type."""
-        length, manifest = head.json_length, model.manifest
+        length = head.json_length
         if (
             length is None
-            or self._version not in (None, manifest.version)
+            or not _answers(model, self._version)
             or not length.isdecimal()
             or len(length) > MOST_DIGITS
         ):
@@ -227,10 +227,16 @@ def _why(error: Exception) -> str:
 
 def check_version(model: LoadedModel, version: str | None) -> None:
     """Refuse a version that is not the served one; raises `Problem`, 404."""
-    name, served = model.manifest.name, model.manifest.version
-    if version is not None and version != served:
+    if version is not None and not _answers(model, version):
+        name, served = model.manifest.name, model.manifest.version
         message = f"model '{name}' with version '{version[:100]}' is not found, expected {served}"
-        raise Problem(404, "unknown_version", message)
+        raise Problem(404, UNKNOWN_VERSION, message)
+
+
+def _answers(model: LoadedModel, version: str | None) -> bool:
+    """Whether a model answers requests for a version; a canary answers none that name one, because
+    its share is drawn from all."""
+    return version is None or (version == model.manifest.version and model.role == "champion")
 
 
 def describe(model: LoadedModel) -> dict[str, Any]:

@@ -326,6 +326,7 @@ REFUSALS: dict[str, tuple[Any, str, str]] = {
     "no model": (changed(model_name=""), "NOT_FOUND", "expected one of mixed, numbers"),
     "another version": (changed(model_version="9"), "NOT_FOUND", "version '9' is not found"),
     "another shape": (typed(rows=ROWS[:, :3]), "INVALID_ARGUMENT", r"Expected \[-1,4\]"),
+    "booleans for numbers": (typed("BOOL", ROWS > 2), "INVALID_ARGUMENT", '"x0" is true'),
     "a value out of range": (typed(rows=ROWS * 9e99), "INVALID_ARGUMENT", "x0"),
     "another datatype": (changed(datatype="FP16"), "INVALID_ARGUMENT", "raw_input_contents"),
     "an unknown datatype": (changed(datatype="FP128"), "INVALID_ARGUMENT", "FP128"),
@@ -383,6 +384,13 @@ def test_bytes_that_are_no_request(channel: grpc.Channel, body: bytes) -> None:
     with pytest.raises(grpc.RpcError) as raised:
         call(body)
     assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_part_that_protobuf_passes_over_is_passed_over(channel: grpc.Channel) -> None:
+    """A number in the place of an output does not count as one."""
+    call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+    request = with_classes("probabilities", int64_param=2).SerializeToString()
+    assert call(request + b"\x30\x01") == call(request)
 
 
 def test_a_call_without_a_message_is_refused(channel: grpc.Channel) -> None:
@@ -530,6 +538,22 @@ def test_workers_share_the_port(bundles: Path) -> None:
         sample = ("halfcore_requests_total", "numbers", "200", "predict")
         wait_until(lambda: running.metric(*sample) == 30)
         assert server.stop() == 0
+
+
+def test_a_server_without_memory_for_a_message_is_overloaded(bundles: Path) -> None:
+    """RESOURCE_EXHAUSTED with `retry-after`, as for every other load that it does not take."""
+    port = free_port()
+    limits = {"max_bytes_in_flight": 20_000, "grpc_port": port}
+    with (
+        serving(bundles, default_model="numbers", **limits) as server,
+        grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        with pytest.raises(grpc.RpcError, match="no memory for more large requests") as raised:
+            GRPCInferenceServiceStub(channel).ModelInfer(with_raw(bytes(40_000)))
+        assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert ("retry-after", "1") in raised.value.trailing_metadata()
+        sample = ("halfcore_requests_total", "", "too_many_bytes", "predict")
+        assert Running(server, "").metric(*sample) == 1
 
 
 @pytest.mark.slow

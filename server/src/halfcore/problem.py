@@ -13,6 +13,8 @@ import msgspec
 import orjson
 
 CONTENT_TYPE = "application/problem+json"
+UNKNOWN_VERSION = "unknown_version"
+"""The code of a request for a version of a model that does not answer it."""
 MOST_ERRORS = 10
 """Field errors listed in one answer; for a bulk request with 10,000 bad rows, the first ten and the
 number."""

@@ -5,6 +5,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,32 @@ async def test_a_canary_answers_its_share_by_the_requests_id(bundles: Path) -> N
             "loaded_at": None,
             "refused": None,
         }
+
+
+@pytest.mark.parametrize("share", ["0.5", "1"])
+async def test_a_request_for_a_version_is_not_the_canary_s(bundles: Path, share: str) -> None:
+    """The champion answers those for its own, and there is no other, whatever the share draws."""
+    tensor = {"name": "input", "shape": [1, 4], "datatype": "FP32"}
+    in_json = json.dumps({"inputs": [tensor | {"data": BODY["features"]}]}).encode()
+    text = json.dumps({"inputs": [tensor | {"parameters": {"binary_data_size": 16}}]}).encode()
+    binary = text + np.array(BODY["features"], "<f4").tobytes()
+    bodies = {in_json: {}, binary: {"inference-header-content-length": str(len(text))}}
+    async with app_client(
+        bundles, challengers=f"numbers=version:2;mode=canary;share={share}"
+    ) as client:
+        for number in range(20):
+            for (body, headers), version in product(bodies.items(), (1, 2)):
+                answer = await client.post(
+                    f"/v2/models/numbers/versions/{version}/infer",
+                    content=body,
+                    headers={"x-request-id": f"id-{number}"} | headers,
+                )
+                assert answer.status_code == (200 if version == 1 else 404), answer.text
+                if version == 1:
+                    assert answer.json()["model_version"] == "1"
+                else:
+                    assert answer.json()["error"].endswith("is not found, expected 1")
+        assert not [key for key in await samples(client) if "challenger_requests" in key[0]]
 
 
 @pytest.fixture

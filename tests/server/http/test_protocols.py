@@ -116,7 +116,9 @@ CSV = {
     "another order": "x3,x2,x1,x0\n0.2,1.4,3.5,5.1\n",
     "an index, as to_csv writes it": ",x0,x1,x2,x3\n0,5.1,3.5,1.4,0.2\n",
     "quotes and carriage returns": '"x0","x1","x2","x3"\r\n"5.1","3.5","1.4","0.2"\r\n',
+    "carriage returns alone, as old spreadsheets write them": "x0,x1,x2,x3\r5.1,3.5,1.4,0.2\r",
     "another column": "x0,x1,x2,x3,note\n5.1,3.5,1.4,0.2,hello\n",
+    "ends of lines in a cell": 'x0,x1,x2,x3,note\r5.1,3.5,1.4,0.2,"a\rb\nc\r\n"\r',
     "a byte order mark": "\ufeffx0,x1,x2,x3\n5.1,3.5,1.4,0.2\n",
 }
 
@@ -373,6 +375,29 @@ async def test_nested_data(client: httpx.AsyncClient) -> None:
     assert (await client.post(INFER, json=body)).status_code == 200
 
 
+NESTED: dict[str, tuple[list[int], list[list[float]], str]] = {
+    "a value in the next row": ([2, 4], [[1, 2, 3], [4, 5, 6, 7, 8]], "data[0] has 3 values"),
+    "columns for rows": ([2, 4], [[1, 5], [2, 6], [3, 7], [4, 8]], "data[0] has 2 values"),
+    "one array for two rows": ([2, 4], [[1, 2, 3, 4, 5, 6, 7, 8]], "data[0] has 8 values"),
+    "an empty array": ([1, 4], [[1, 2, 3, 4], []], "data[1] has 0 values"),
+    "three sizes": ([1, 2, 2], [[1, 2], [3, 4]], "expected [N] or [N, F]"),
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+@pytest.mark.parametrize("padding", [0, 20_000])
+async def test_nested_data_of_another_shape_is_refused(
+    client: httpx.AsyncClient, name: str, padding: int
+) -> None:
+    """As many values as the shape says, but in other rows: read flat, they would be predicted."""
+    shape, data, message = NESTED[name]
+    body = tensor([ROW])
+    body["inputs"][0] |= {"shape": shape, "data": data}
+    answer = await client.post(INFER, content=json.dumps(body) + " " * padding)
+    assert answer.status_code == 400
+    assert message in answer.json()["error"]
+
+
 @pytest.mark.parametrize("width", [None, 1])
 async def test_one_tensor_per_column(client: httpx.AsyncClient, width: int | None) -> None:
     """Named columns of their own types, [N] or [N, 1], in any order."""
@@ -454,6 +479,17 @@ async def test_binary_tensors(client: httpx.AsyncClient) -> None:
     assert values[0] == pytest.approx(list(expected["probabilities"].values()), abs=1e-6)
 
 
+async def test_booleans_are_no_numbers_in_any_form(client: httpx.AsyncClient) -> None:
+    """One tensor of a BOOL for each column is refused as the same values in JSON are."""
+    one = {"name": "input", "shape": [1, 4], "datatype": "BOOL"}
+    in_json = await client.post(INFER, json={"inputs": [one | {"data": [True] * 4}]})
+    body, headers = binary([(one, b"\1" * 4)])
+    answer = await client.post(INFER, content=body, headers=headers)
+    assert (answer.status_code, answer.json()) == (in_json.status_code, in_json.json())
+    assert answer.status_code == 400
+    assert '"x0" is true, expected a number' in answer.json()["error"]
+
+
 async def test_binary_texts(client: httpx.AsyncClient) -> None:
     """Each text has its length before it."""
     expected = (await predicted(client, MIXED_ROW | {"mass": 4000.0, "sex": "MALE"}, "mixed"))[
@@ -496,6 +532,21 @@ async def test_chosen_outputs_and_their_other_names(client: httpx.AsyncClient) -
         },
         label | {"name": "predict", "shape": [1, 1], "parameters": {"content_type": "np"}},
     ]
+
+
+async def test_a_regressor_predicts_values_under_mlserver_s_name(client: httpx.AsyncClient) -> None:
+    """It has no probabilities, and its values are no labels."""
+    path = "/v2/models/sum/infer"
+    (value,) = (await client.post(path, json=tensor([ROW, ROW]))).json()["outputs"]
+
+    answer = await client.post(path, json=tensor([ROW, ROW], outputs=[{"name": "predict"}]))
+
+    assert answer.json()["outputs"] == [
+        value | {"name": "predict", "shape": [2, 1], "parameters": {"content_type": "np"}}
+    ]
+    for name in ("predict_proba", "label"):
+        refused = await client.post(path, json=tensor([ROW], outputs=[{"name": name}]))
+        assert (refused.status_code, "expected value" in refused.json()["error"]) == (400, True)
 
 
 async def test_null_is_what_was_left_out(client: httpx.AsyncClient) -> None:
@@ -638,6 +689,24 @@ INFER_REFUSED: dict[str, tuple[Any, str]] = {
             ]
         },
         "unexpected inference input 'y'",
+    ),
+    "some unknown inputs": (
+        {
+            "inputs": [
+                {"name": name, "shape": [1], "datatype": "FP32", "data": [1]}
+                for name in ("x0", "w", "z", "y", "v")
+            ]
+        },
+        "unexpected inference input 'w'",
+    ),
+    "an input twice": (
+        {
+            "inputs": [
+                {"name": name, "shape": [1], "datatype": "FP32", "data": [1]}
+                for name in ("x0", "x1", "x2", "x1", "x3")
+            ]
+        },
+        "the input 'x1' was sent twice, expected one tensor per column",
     ),
     "a missing input": (
         {"inputs": [{"name": "x0", "shape": [1], "datatype": "FP32", "data": [1]}]},

@@ -19,6 +19,7 @@ from support.examples import examples
 
 MOST_ROWS = 10_000
 LENGTH = 400_000
+MANY_DIGITS = "9" * 5000
 SPARE_BYTES = 4_096
 """Of a text that may be parsed next to a slice: brackets, a name."""
 
@@ -130,6 +131,13 @@ def test_arrays_that_are_nested_too_deeply_are_refused() -> None:
         (b'{"a":1', 6, "unexpected character"),
         (b"[[1],NaN]", 5, "JSON is malformed: invalid character"),
         (b'["a",1,"b\xff"]', 9, "it is not UTF-8"),
+        (b'{"a":[1,1e400]}', 1, "Number out of range, here or later"),
+        pytest.param(
+            b'{"a":[1,%b]}' % MANY_DIGITS.encode(),
+            1,
+            "Integer value out of range, here or later",
+            id="many digits",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_place(text: bytes, position: int, reason: str) -> None:
@@ -137,6 +145,32 @@ def test_a_mistake_is_named_with_its_place(text: bytes, position: int, reason: s
     error = of(text)
     assert isinstance(error, BrokenText)
     assert (error.position, error.reason) == (position, reason)
+
+
+@pytest.mark.parametrize(
+    ("text", "position", "reason"),
+    [
+        ('["é",1,-,3]', 8, "Expecting value"),
+        ('{"é":1,"b":2.}', 13, "Expecting ',' delimiter"),
+        pytest.param(
+            f"[[1],{MANY_DIGITS}]",
+            1,
+            "it holds an integer of more than 4,300 digits, here or later",
+            id="many digits",
+        ),
+    ],
+)
+def test_python_s_own_parser_names_the_place_as_well(text: str, position: int, reason: str) -> None:
+    """In bytes, as which it does not count."""
+    steps = json_in_slices(
+        text.encode(),
+        max_rows=MOST_ROWS,
+        reserve=lambda _: None,
+        decode=lambda piece: json.loads(piece.decode()),
+    )
+    with pytest.raises(BrokenText) as caught:
+        all_at_once(steps)
+    assert (caught.value.position, caught.value.reason) == (position, reason)
 
 
 @pytest.mark.parametrize("at", [0, 3])

@@ -15,12 +15,15 @@ from halfcore.models.served import LoadedModel
 from halfcore.pipeline.decode import Rows, all_at_once
 from halfcore.pipeline.encode import Encoder
 from halfcore.pipeline.schema import Rule, Schema
+from halfcore.pipeline.table import SLICE_VALUES
 from halfcore.predict.admission import NO_HEAD, Head
 from halfcore.predict.protocols.inference import Inference
 from halfcore.predict.protocols.outputs import Wanted
 from halfcore.predict.protocols.protocol import Call
+from halfcore.predict.protocols.tensors import Tensor, unpacked
 from halfcore.problem import Problem
 from support.bundles import NUMBERS, PARITY
+from support.calls import calls
 from support.examples import examples
 
 MOST_ROWS = 4
@@ -53,7 +56,8 @@ def model(dtype: str = "float32", classes: Any = ("a", "b", "ü"), **more: Any) 
     schema = Schema(manifest.inputs, dtype, more.get("rules"))
     decoder = SimpleNamespace(max_rows=MOST_ROWS)
     encoder = Encoder(manifest)
-    found = SimpleNamespace(schema=schema, manifest=manifest, decoder=decoder, encoder=encoder)
+    parts = {"schema": schema, "manifest": manifest, "decoder": decoder, "encoder": encoder}
+    found = SimpleNamespace(**parts, role="champion")
     return cast(LoadedModel, found)
 
 
@@ -89,6 +93,43 @@ def requests(draw: st.DrawFn) -> tuple[bytes, Head]:
     text = json.dumps(document).encode()
     length = draw(st.sampled_from([str(len(text))] * 6 + ["0", "99999", "-1", "x", "1" * 30]))
     return text + raw, Head(None, None, None, None, length)
+
+
+def as_binary(texts: list[str]) -> bytes:
+    """Texts as a binary tensor has them."""
+    raw = [text.encode() for text in texts]
+    return b"".join([len(text).to_bytes(4, "little") + text for text in raw])
+
+
+def test_many_binary_texts_are_read_in_slices() -> None:
+    """Others are answered in between, however short the texts are."""
+    texts = ["", "a", "ü", "Torgersen"] * 5_000
+    steps = unpacked(Tensor("x", [len(texts)], "BYTES"), memoryview(as_binary(texts)))
+    pauses = 0
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found = end.value
+            break
+        pauses += 1
+    assert found == texts
+    assert pauses == len(texts) // SLICE_VALUES
+
+
+def test_more_binary_texts_than_the_shape_says_are_not_read() -> None:
+    """A million empty ones are four megabytes."""
+    tensor = Tensor("x", [1], "BYTES")
+
+    def refused() -> None:
+        with pytest.raises(Problem, match=r"input 'x' has more than 1 texts, expected 1 for"):
+            all_at_once(unpacked(tensor, memoryview(bytes(4_000_000))))
+
+    assert calls(refused) < 1_000
+    with pytest.raises(Problem, match="a text is longer than the tensor's bytes"):
+        all_at_once(unpacked(tensor, memoryview(b"\1\0\0")))
+    with pytest.raises(Problem, match=r"shape is \[1, 1, 1\], expected"):
+        all_at_once(unpacked(Tensor("x", [1, 1, 1], "BYTES"), memoryview(bytes(4))))
 
 
 @examples(300)

@@ -14,7 +14,14 @@ from halfcore.pipeline.decode import Decoder as PlainDecoder
 from halfcore.pipeline.decode import Rows, all_at_once
 from halfcore.pipeline.json_slices import json_in_slices
 from halfcore.pipeline.schema import Rule, Schema
-from halfcore.predict.protocols.forms import FORMS, OTHER_COLUMNS, from_csv, parsed, table_of
+from halfcore.predict.protocols.forms import (
+    EMPTY_LINES,
+    FORMS,
+    OTHER_COLUMNS,
+    from_csv,
+    parsed,
+    table_of,
+)
 from halfcore.predict.protocols.inference import Request, long_request
 from halfcore.predict.protocols.mlflow_rows import Decoder
 from halfcore.predict.protocols.protocol import Reserve
@@ -161,7 +168,7 @@ def test_what_a_body_takes_is_known_before_it_is_parsed(name: str) -> None:
     def work() -> None:
         if frame is TENSOR:
             steps = long_request(body, max_rows=MOST_ROWS, reserve=reserved.append)
-            with_data(all_at_once(steps).inputs, memoryview(b""))
+            all_at_once(with_data(all_at_once(steps).inputs, memoryview(b"")))
         else:
             read(decoder, body, reserved.append)
 
@@ -359,6 +366,33 @@ def test_a_line_of_csv_is_refused_before_it_takes_memory() -> None:
             of(wide)
 
     assert _peak(refused) <= 8 * len(wide) + SPARE_BYTES
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"", b"x0,x1,x2,x3\n1,2,3,4"),
+        (b"x0,x1,x2,x3\n", b"1,2,3,4"),
+        (b"x0,x1,x2,x3\n1,2,3,4\n", b""),
+    ],
+)
+def test_empty_lines_of_csv_hold_up_nobody(before: bytes, after: bytes, end: bytes) -> None:
+    """Some are passed over; megabytes of them would take a second, in which nobody is answered."""
+    decoder = Decoder(Schema(INPUTS, "float32"))
+
+    def of(body: bytes) -> Rows:
+        table = from_csv(body, most_columns=decoder.most_columns)
+        return all_at_once(decoder.rows(table, max_rows=MOST_ROWS))
+
+    some = before + end * EMPTY_LINES
+    assert of(some + after).size == 1
+
+    def refused() -> None:
+        with pytest.raises(Problem, match="more than 20000 empty lines, expected fewer"):
+            of(some + end * 1_000_000)
+
+    assert calls(refused) < 5 * EMPTY_LINES
 
 
 def test_lines_of_csv_are_not_kept() -> None:

@@ -64,6 +64,17 @@ def test_fields_of_other_types_are_passed_over() -> None:
     assert read(unknown + b"\x0a\x01m" + unknown) == Envelope("m", "")
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_name_of_another_wire_type_is_passed_over_as_protobuf_does(number: int) -> None:
+    """A number is no text, although its bytes may look like a model's name."""
+    named = b"\x0a\x01m\x12\x013"
+    for kind, value in ((0, b"\x41"), (1, b"penguins"), (5, b"iris")):
+        other = bytes([number << 3 | kind]) + value
+        for body in (other, named + other, other + named):
+            request = parsed(REQUEST, body)
+            assert read(body) == Envelope(request.model_name, request.model_version)
+
+
 def test_a_request_of_very_many_parts_is_refused_before_it_is_parsed() -> None:
     """An empty input has two bytes, and protobuf's object of it many more."""
     with pytest.raises(Problem, match="more than 20000 parts"):

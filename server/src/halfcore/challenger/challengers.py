@@ -27,7 +27,7 @@ from halfcore.models.served import LoadedModel
 from halfcore.pipeline.engine import Result
 from halfcore.pipeline.jobs import DeadlineExceeded, Overloaded, QueueTimeout
 from halfcore.prediction_log.blocks import Challenged
-from halfcore.problem import Problem
+from halfcore.problem import UNKNOWN_VERSION, Problem
 
 SHADOW_QUEUE_ROWS = 1024
 """Most rows that wait for a shadow; beyond it, requests are not copied."""
@@ -191,8 +191,10 @@ class Challengers:
         self._metrics.challenged[key] = self._metrics.challenged.get(key, 0) + 1
 
     def canary_ended(self, name: str, canary: LoadedModel, failure: Exception | None) -> None:
-        """Count a request that a canary answered, or the champion because of the canary's
-        failure."""
+        """Count a request that a canary answered, or the champion because of the canary's failure;
+        not one for the champion's own version."""
+        if isinstance(failure, Problem) and failure.code == UNKNOWN_VERSION:
+            return
         self.count(name, "canary", "answered" if failure is None else "fell_back")
         if failure is not None and not isinstance(failure, _NOT_ITS_FAULT):
             self.by_name[name].report_failure(canary.manifest.version, failure)

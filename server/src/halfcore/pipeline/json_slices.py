@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Generator
 from typing import Any
 
+import msgspec
+
 from halfcore.pipeline.explain import too_many_rows
 from halfcore.pipeline.scan import SCALAR, STRING, BrokenText, after_space, end_of_string
 
@@ -62,6 +64,8 @@ _RUNS: dict[type, tuple[re.Pattern[bytes], bytes, bytes]] = {
 _NAMES = re.compile(rb'"([^"\\]*+)"' + _SPACE + b":")
 """Without those that have an escape: these count as texts."""
 _AT_BYTE = re.compile(r"(.*) \(byte (\d+)\)")
+_TOO_MANY_DIGITS = "it holds an integer of more than 4,300 digits"
+"""All other errors that Python has."""
 Decode = Callable[[bytes], Any]
 """Parses JSON; raises `ValueError`."""
 
@@ -211,9 +215,8 @@ class _Reader:
         except UnicodeDecodeError:
             raise BrokenText(at + _not_utf8(self._text[at:end]), "it is not UTF-8") from None
         except ValueError as error:
-            found = _AT_BYTE.match(str(error))
-            reason, byte = found.groups() if found else (_why(error), "0")
-            raise BrokenText(at + max(0, int(byte) - len(opening)), reason) from None
+            reason, byte = _mistake(error)
+            raise BrokenText(at + max(0, byte - len(opening)), reason) from None
 
     def _take(self, part: bytes) -> None:
         """Report what the values so far and those of this part take in memory."""
@@ -242,7 +245,13 @@ def _not_utf8(part: bytes) -> int:
     return 0
 
 
-def _why(error: ValueError) -> str:
+def _mistake(error: ValueError) -> tuple[str, int]:
+    """What is wrong with a piece that `Decode` refuses, and at which byte of it."""
     if isinstance(error, json.JSONDecodeError):
-        return error.msg
-    return "it holds an integer of more than 4,300 digits"  # all others that Python has
+        return error.msg, len(error.doc[: error.pos].encode())
+    if found := _AT_BYTE.match(str(error)):
+        return found[1], int(found[2])
+    # The place is not known: msgspec names a path, which is one within the piece
+    known = isinstance(error, msgspec.DecodeError)
+    reason = str(error).partition(" - at ")[0] if known else _TOO_MANY_DIGITS
+    return f"{reason}, here or later", 0

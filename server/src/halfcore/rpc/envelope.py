@@ -14,10 +14,18 @@ from halfcore.problem import Problem
 MOST_PARTS = 20_000
 """Most parts of a request: an input and its raw contents are two. Almost 10,000 columns fit, one
 tensor each; reading so many takes some 20 ms."""
-_MODEL_NAME, _MODEL_VERSION = 1, 2
-"""Numbers of the fields."""
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 """Protobuf's wire types."""
+
+
+def tag_of(number: int) -> int:
+    """The tag of a field of text, of bytes or of a message, by its number. A part with this number
+    and another wire type has another tag: protobuf passes it over, and so must whoever reads a
+    message here."""
+    return number << 3 | _BYTES
+
+
+_MODEL_NAME, _MODEL_VERSION = tag_of(1), tag_of(2)
 
 
 class Envelope(NamedTuple):
@@ -38,16 +46,14 @@ def read(message: bytes) -> Envelope:
     at = parts = 0
     try:
         while at < len(message):
-            at, field, begin = part(message, at)
-            if field in found:
-                found[field] = message[begin:at]
+            at, tag, begin = part(message, at)
+            if tag in found:
+                found[tag] = message[begin:at]
             parts += 1
             if parts > MOST_PARTS:
                 raise bad(f"the request has more than {MOST_PARTS} parts, expected fewer inputs")
-        if at > len(message):
-            raise malformed()
         return Envelope(found[_MODEL_NAME].decode(), found[_MODEL_VERSION].decode())
-    except (IndexError, UnicodeDecodeError):
+    except UnicodeDecodeError:
         raise malformed() from None
 
 
@@ -57,17 +63,25 @@ def malformed() -> Problem:
 
 
 def part(message: bytes, at: int) -> tuple[int, int, int]:
-    """Where the part that begins at `at` ends, its field's number, and where its value begins."""
-    tag, at = _varint(message, at)
-    kind = tag & 7
-    if kind == _BYTES:
-        length, at = _varint(message, at)
-        return at + length, tag >> 3, at
-    if kind == _VARINT:
-        return _varint(message, at)[1], tag >> 3, at
-    if kind in (_FIXED64, _FIXED32):
-        return at + (8 if kind == _FIXED64 else 4), tag >> 3, at
-    raise malformed()
+    """Where the part that begins at `at` ends, its tag (see `tag_of`), and where its value begins;
+    raises `Problem`, 400, if the message ends within it."""
+    try:
+        tag, at = _varint(message, at)
+        kind = tag & 7
+        if kind == _BYTES:
+            length, at = _varint(message, at)
+            end = at + length
+        elif kind == _VARINT:
+            end = _varint(message, at)[1]
+        elif kind in (_FIXED64, _FIXED32):
+            end = at + (8 if kind == _FIXED64 else 4)
+        else:
+            raise malformed()
+    except IndexError:
+        raise malformed() from None
+    if end > len(message):
+        raise malformed()
+    return end, tag, at
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:

@@ -12,14 +12,14 @@ from google.protobuf.message import DecodeError
 from halfcore.predict.protocols.outputs import CLASSIFICATION
 from halfcore.predict.protocols.tensors import SHARED_MEMORY, Parameters, bad, refuse_shared_memory
 from halfcore.problem import shown
-from halfcore.rpc.envelope import MOST_PARTS, malformed, part
+from halfcore.rpc.envelope import MOST_PARTS, malformed, part, tag_of
 from halfcore.rpc.messages import message
 
-_NAME = 1
-_INPUTS, _OF_INPUT = 5, 4
-"""Numbers of the fields: the inputs of a request, and the parameters of one."""
-_OUTPUTS, _OF_OUTPUT = 6, 2
-_KEY, _VALUE = 1, 2
+_NAME = tag_of(1)
+_INPUTS, _OF_INPUT = tag_of(5), tag_of(4)
+"""Tags of the fields: the inputs of a request, and the parameters of one."""
+_OUTPUTS, _OF_OUTPUT = tag_of(6), tag_of(2)
+_KEY, _VALUE = tag_of(1), tag_of(2)
 _SHARED, _CLASSES = SHARED_MEMORY.encode(), CLASSIFICATION.encode()
 
 
@@ -37,11 +37,11 @@ def of_outputs(request: bytes) -> Iterator[Parameters]:
     if not shared and _CLASSES not in request:
         return
     reader = _Reader()
-    for field, tensor in reader.parts(request):
-        if field == _INPUTS and shared:
+    for tag, tensor in reader.parts(request):
+        if tag == _INPUTS and shared:
             name, sent = reader.tensor(tensor, _OF_INPUT)
             refuse_shared_memory(sent, f"input '{shown(name)}': parameters")
-        elif field == _OUTPUTS:
+        elif tag == _OUTPUTS:
             yield reader.tensor(tensor, _OF_OUTPUT)[1]
 
 
@@ -58,7 +58,7 @@ class _Reader:
         self._count = 0
 
     def parts(self, of: bytes) -> Iterator[tuple[int, bytes]]:
-        """The number and the value of each field of a message."""
+        """The tag and the value of each part of a message."""
         at = 0
         while at < len(of):
             self._count += 1
@@ -67,19 +67,16 @@ class _Reader:
                     f"the inputs and outputs have more than {MOST_PARTS} parts, expected fewer "
                     "inputs or parameters"
                 )
-            try:
-                at, field, begin = part(of, at)
-            except IndexError:
-                raise malformed() from None
-            yield field, of[begin:at]
+            at, tag, begin = part(of, at)
+            yield tag, of[begin:at]
 
-    def tensor(self, of: bytes, field: int) -> tuple[str, Parameters]:
-        """The name of an input or output, and its parameters that matter."""
+    def tensor(self, of: bytes, parameters: int) -> tuple[str, Parameters]:
+        """The name of an input or output, and its parameters that matter, by their tag."""
         name, found = "", {}
-        for number, value in self.parts(of):
-            if number == _NAME:
+        for tag, value in self.parts(of):
+            if tag == _NAME:
                 name = value.decode(errors="replace")
-            elif number == field and (_SHARED in value or _CLASSES in value):
+            elif tag == parameters and (_SHARED in value or _CLASSES in value):
                 entry = dict(self.parts(value))
                 key = entry.get(_KEY, b"").decode(errors="replace")
                 found[key] = _value(entry.get(_VALUE, b""))

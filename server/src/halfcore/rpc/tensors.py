@@ -46,7 +46,7 @@ def tensors_of(request: Any) -> Generator[None, None, list[tuple[Tensor, Values]
         if part is None:
             values = yield from _typed(tensor, fields)
         else:
-            values = checked(tensor, unpacked(tensor, memoryview(part)))
+            values = checked(tensor, (yield from unpacked(tensor, memoryview(part))))
         found.append((tensor, values))
     if next(raw, None) is not None:
         raise bad(

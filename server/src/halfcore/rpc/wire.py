@@ -33,7 +33,7 @@ _STATUS = {
     504: DEADLINE_EXCEEDED,
 }
 """gRPC's status by HTTP's; all others are `INVALID_ARGUMENT`."""
-_CODES = {"overloaded": RESOURCE_EXHAUSTED}
+_CODES = {"overloaded": RESOURCE_EXHAUSTED, "too_many_bytes": RESOURCE_EXHAUSTED}
 """gRPC's status by a problem's code, which decides before its HTTP status."""
 _MOST_CHARACTERS = 1500
 """Of a message: a client refuses metadata of more than 8 KiB, and what is not ASCII is sent as

@@ -25,6 +25,9 @@ INVALID_PARAMETER = "INVALID_PARAMETER_VALUE"
 OTHER_COLUMNS = 10_000
 """Most columns of a table that the model does not know: they are ignored, but a million of them
 would take thirty times their length in memory."""
+EMPTY_LINES = 20_000
+"""Most empty lines of a CSV table, two for each row at most: other requests wait while they are
+passed over, some milliseconds for so many."""
 _QUOTED = re.compile('"[^"]*+"')
 _ONE_OF = "exactly one of the input fields " + ", ".join(FORMS)
 
@@ -256,7 +259,18 @@ def from_csv(body: bytes, *, most_columns: int) -> Columns:
 def _rows_of(text: str, most: int) -> Iterator[list[str]]:
     """The cells of each line that has some; raises `Problem`."""
     try:
-        yield from filter(None, csv.reader(_not_too_wide(io.StringIO(text), most), strict=True))
+        lines = io.StringIO(text, newline="")  # which may end with a carriage return alone
+        empty = 0
+        for row in csv.reader(_not_too_wide(lines, most), strict=True):
+            if row:
+                yield row
+                continue
+            empty += 1
+            if empty > EMPTY_LINES:
+                raise invalid(
+                    f"the CSV table has more than {EMPTY_LINES} empty lines, expected fewer; "
+                    "leave them out"
+                )
     except csv.Error as error:
         raise _not_csv(str(error)) from None
 

@@ -6,6 +6,7 @@ is checked and packed as a whole, without a Python object per value.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -49,7 +50,7 @@ from halfcore.predict.protocols.tensors import (
     bad,
     with_data,
 )
-from halfcore.problem import Problem, listed, shown
+from halfcore.problem import UNKNOWN_VERSION, Problem, listed, shown
 
 ONE_TENSOR = "input"
 """The name of the input of a model without column names."""
@@ -90,10 +91,10 @@ class Inference:
 
     def quick(self, model: LoadedModel, body: bytes, head: Head) -> Call | None:
         """Read one binary tensor of the model's own type."""
-        length, manifest = head.json_length, model.manifest
+        length = head.json_length
         if (
             length is None
-            or self._version not in (None, manifest.version)
+            or not _answers(model, self._version)
             or not length.isdecimal()
             or len(length) > MOST_DIGITS
         ):
@@ -126,7 +127,7 @@ class Inference:
             raise bad(f"failed to parse the request JSON buffer: {_why(error)}") from None
         wanted = wanted_of(model, request.id, request.outputs, request.parameters)
         timeout_s = timeout_of(request.parameters)
-        tensors = with_data(request.inputs, binary)
+        tensors = yield from with_data(request.inputs, binary)
         return Call((yield from rows_of(tensors, model)), wanted, timeout_s)
 
     def answer(
@@ -226,10 +227,16 @@ def _why(error: Exception) -> str:
 
 def check_version(model: LoadedModel, version: str | None) -> None:
     """Refuse a version that is not the served one; raises `Problem`, 404."""
-    name, served = model.manifest.name, model.manifest.version
-    if version is not None and version != served:
+    if version is not None and not _answers(model, version):
+        name, served = model.manifest.name, model.manifest.version
         message = f"model '{name}' with version '{version[:100]}' is not found, expected {served}"
-        raise Problem(404, "unknown_version", message)
+        raise Problem(404, UNKNOWN_VERSION, message)
+
+
+def _answers(model: LoadedModel, version: str | None) -> bool:
+    """Whether a model answers requests for a version; a canary answers none that name one, because
+    its share is drawn from all."""
+    return version is None or (version == model.manifest.version and model.role == "champion")
 
 
 def describe(model: LoadedModel) -> dict[str, Any]:
@@ -337,7 +344,7 @@ def _matrix(values: "NDArray[Any] | list[Any]") -> "NDArray[Any] | None":
             return np.array(values, np.float64)
         except OverflowError:
             return None
-    return values
+    return None if values.dtype.kind == "b" else values
 
 
 def _columns(
@@ -351,8 +358,10 @@ def _columns(
     sent = {tensor.name: (tensor, values) for tensor, values in tensors}
     schema, name = model.schema, model.manifest.name
     if len(sent) < len(tensors):
-        raise bad("an input was sent twice, expected one tensor per column")
-    for unexpected in sent.keys() - {*table.names, *schema.ignored}:
+        ((twice, _),) = Counter(tensor.name for tensor, _ in tensors).most_common(1)
+        raise bad(f"the input '{shown(twice)}' was sent twice, expected one tensor per column")
+    known = {*table.names, *schema.ignored}
+    for unexpected in (each for each in sent if each not in known):  # the first that was sent
         raise bad(
             f"unexpected inference input '{shown(unexpected)}' for model '{name}', expected "
             f"{listed(list(table.names))}"

@@ -24,7 +24,9 @@ from halfcore.problem import listed, shown
 
 ALIASES = {"predict": "label", "predict_proba": "probabilities"}
 """Names that MLServer's scikit-learn runtime gives to its outputs. Who asks for them gets them as
-from there: with two dimensions, probabilities as FP64, and MLServer's name of the encoding."""
+from there: with two dimensions, numbers as FP64, and MLServer's name of the encoding."""
+_OF_REGRESSOR = {"predict": "value"}
+"""Those of a model without labels."""
 CLASSIFICATION = "classification"
 """The parameter of an output that says how many of the most probable classes are wanted."""
 _CLASSIFIED = "probabilities"
@@ -60,8 +62,9 @@ def wanted_of(
         return Wanted(request_id or "", answers.all_binary if all_binary else answers.all_json)
     outputs: dict[str, tuple[str, str, bool]] = {}
     classes: dict[str, int] = {}
+    aliases = ALIASES if manifest.classes else _OF_REGRESSOR
     for output in asked:
-        name = ALIASES.get(output.name, output.name)
+        name = aliases.get(output.name, output.name)
         if name not in manifest.outputs:
             raise bad(
                 f"unexpected inference output '{shown(output.name)}' for model "

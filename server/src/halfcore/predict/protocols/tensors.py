@@ -1,6 +1,6 @@
 """Tensors of the Open Inference Protocol: their values, from JSON or from bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import msgspec
@@ -8,6 +8,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
+from halfcore.pipeline.table import SLICE_VALUES
 from halfcore.problem import Problem, shown
 
 DTYPES = {
@@ -29,7 +30,6 @@ BINARY_SIZE = "binary_data_size"
 """The parameter of a binary tensor: its length in bytes."""
 SHARED_MEMORY = "shared_memory_"
 """The beginning of the names of Triton's parameters for values that are in shared memory."""
-_LENGTH = np.dtype("<u4")
 _MOST = 2**63 - 1
 """Of a size: JSON's integers may have thousands of digits, and their product more than Python
 writes."""
@@ -48,8 +48,9 @@ class Tensor(msgspec.Struct):
 
 def with_data(
     tensors: Sequence[Tensor], binary: memoryview
-) -> list[tuple[Tensor, "NDArray[Any] | list[Any]"]]:
-    """Each tensor with its values, flat and in row order; raises `Problem`, 400."""
+) -> Generator[None, None, list[tuple[Tensor, "NDArray[Any] | list[Any]"]]]:
+    """Each tensor with its values, flat and in row order; pauses every `SLICE_VALUES` texts of a
+    binary tensor. Raises `Problem`, 400."""
     found: list[tuple[Tensor, NDArray[Any] | list[Any]]] = []
     at = 0
     for tensor in tensors:
@@ -68,7 +69,8 @@ def with_data(
                 f"most {len(binary) - at}, the bytes that are left behind the JSON, whose length "
                 "is Inference-Header-Content-Length"
             )
-        found.append((tensor, checked(tensor, unpacked(tensor, binary[at : at + size]))))
+        values = yield from unpacked(tensor, binary[at : at + size])
+        found.append((tensor, checked(tensor, values)))
         at += size
     if at < len(binary):
         raise bad(f"{len(binary) - at} bytes follow the last binary tensor")
@@ -87,23 +89,29 @@ def refuse_shared_memory(parameters: Parameters | None, where: str) -> None:
 
 
 def _flat(tensor: Tensor) -> list[Any]:
-    """The values of a tensor that was sent as JSON, nested or flat."""
+    """The values of a tensor that was sent as JSON, nested as its shape says or flat."""
     if tensor.data is UNSET:
         raise bad(f"input '{shown(tensor.name)}' has neither data nor binary_data_size")
     _dtype(tensor)
+    _check_shape(tensor)
     values: list[Any] = tensor.data
-    for _ in tensor.shape[1:]:
-        if not values or not all(isinstance(value, list) for value in values):
-            break
-        values = [value for row in values for value in row]
-    return values
+    if len(tensor.shape) == 1 or not values or not all(isinstance(row, list) for row in values):
+        return values
+    width = tensor.shape[1]
+    for number, row in enumerate(values):
+        if len(row) != width:
+            raise bad(
+                f"input '{shown(tensor.name)}': data[{number}] has {len(row)} values, expected "
+                f"{width} for the shape {tensor.shape}; or send the values without inner arrays"
+            )
+    return [value for row in values for value in row]
 
 
-def unpacked(tensor: Tensor, part: memoryview) -> "NDArray[Any] | list[Any]":
-    """The values of a binary tensor, flat; raises `Problem`, 400."""
+def unpacked(tensor: Tensor, part: memoryview) -> Generator[None, None, "NDArray[Any] | list[Any]"]:
+    """The values of a binary tensor, flat; pauses as `with_data`, and raises `Problem`, 400."""
     dtype = _dtype(tensor)
     if dtype is None:
-        return _texts(tensor, part)
+        return (yield from _texts(tensor, part))
     if len(part) % dtype.itemsize:
         raise bad(
             f"input '{shown(tensor.name)}' has {len(part)} bytes, expected a multiple of "
@@ -124,17 +132,26 @@ def _dtype(tensor: Tensor) -> "np.dtype[Any] | None":
     return np.dtype(DTYPES[tensor.datatype])
 
 
-def _texts(tensor: Tensor, part: memoryview) -> list[Any]:
+def _texts(tensor: Tensor, part: memoryview) -> Generator[None, None, list[Any]]:
     """A binary tensor of texts: each has its length before it."""
+    _check_shape(tensor)
+    wanted = _size(tensor)
     texts: list[Any] = []
-    at = 0
+    at, end = 0, len(part)
     try:
-        while at < len(part):
-            (length,) = np.frombuffer(part[at : at + 4], _LENGTH)
-            at += 4 + int(length)
-            if at > len(part):
+        while at < end:
+            if len(texts) == wanted:  # more of them would only take time
+                raise bad(
+                    f"input '{shown(tensor.name)}' has more than {wanted} texts, expected {wanted} "
+                    f"for the shape {tensor.shape}"
+                )
+            begin = at + 4
+            at = begin + int.from_bytes(part[at:begin], "little")
+            if at > end:
                 raise ValueError
-            texts.append(bytes(part[at - int(length) : at]).decode())
+            texts.append(str(part[begin:at], "utf-8"))
+            if not len(texts) % SLICE_VALUES:
+                yield
     except UnicodeDecodeError:
         raise bad(f"input '{shown(tensor.name)}': a text is not UTF-8") from None
     except ValueError:
@@ -146,16 +163,25 @@ def _texts(tensor: Tensor, part: memoryview) -> list[Any]:
 
 def checked(tensor: Tensor, values: "NDArray[Any] | list[Any]") -> "NDArray[Any] | list[Any]":
     """The values, if they are as many as the shape says; raises `Problem`, 400."""
-    if not 1 <= len(tensor.shape) <= 2 or any(not 0 <= size <= _MOST for size in tensor.shape):
-        sizes = [shown(size) for size in tensor.shape[:5]]
-        raise bad(f"input '{shown(tensor.name)}': shape is {sizes}, expected [N] or [N, F]")
-    wanted = tensor.shape[0] * (tensor.shape[1] if len(tensor.shape) == 2 else 1)
+    _check_shape(tensor)
+    wanted = _size(tensor)
     if len(values) != wanted:
         raise bad(
             f"input '{shown(tensor.name)}' has {len(values)} values, expected {wanted} for the "
             f"shape {tensor.shape}"
         )
     return values
+
+
+def _check_shape(tensor: Tensor) -> None:
+    if not 1 <= len(tensor.shape) <= 2 or any(not 0 <= size <= _MOST for size in tensor.shape):
+        sizes = [shown(size) for size in tensor.shape[:5]]
+        raise bad(f"input '{shown(tensor.name)}': shape is {sizes}, expected [N] or [N, F]")
+
+
+def _size(tensor: Tensor) -> int:
+    """How many values a right shape stands for."""
+    return tensor.shape[0] * (tensor.shape[1] if len(tensor.shape) == 2 else 1)
 
 
 def bad(message: str) -> Problem:

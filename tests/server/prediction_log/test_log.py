@@ -401,6 +401,38 @@ async def test_a_database_that_answers_but_takes_nothing_does_not_fill_the_log(
     assert "ReadOnlySQLTransactionError" in line
 
 
+@pytest.mark.parametrize("process", ["the same", "a successor"])
+async def test_why_the_disk_is_not_emptied_is_in_the_log(
+    postgres: Postgres,
+    name: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    process: str,
+) -> None:
+    """Once, where the database is back and refuses what an outage sent to the disk: no other write
+    says so."""
+    listen(caplog)
+    postgres.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    if process == "a successor":
+        spool = Spool(tmp_path, writer=W, most_bytes=1 << 20)
+        spool.append([block(0)])
+        spool.close()
+
+    def refused() -> list[str]:
+        return [text for text in caplog.messages if "ReadOnlySQLTransactionError" in text]
+
+    async with logging(postgres.dsn(name), tmp_path) as (log, metrics):
+        if process == "the same":
+            with postgres.stopped():
+                add(log, range(5))
+                await until(lambda: metrics.spooled == 5)
+        await until(lambda: bool(refused()))
+        await asyncio.sleep(1)  # it is tried again meanwhile
+    (line,) = refused()
+    assert line.startswith("cannot write the predictions on the disk to PostgreSQL; trying again: ")
+    assert line.endswith("it is a standby or read-only, let the URL name the primary")
+
+
 def counted(monkeypatch: pytest.MonkeyPatch, log: PredictionLog) -> list[bool]:
     """What each write of a log's rows to the database returns from now on."""
     offered: list[bool] = []

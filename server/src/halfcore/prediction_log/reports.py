@@ -15,6 +15,8 @@ class Reports:
     def __init__(self) -> None:
         self._failed_write = "", 0.0
         """Why a write to the database failed, as it was last logged, and when."""
+        self._waiting = "", -REPEAT_S
+        """The same of what is on the disk."""
         self._problems: set[tuple[str, int | None]] = set()
         self._dropped = 0
         """Predictions dropped for want of memory that are not logged as such yet."""
@@ -33,6 +35,20 @@ class Reports:
             why,
         )
         self._failed_write = why, monotonic()
+
+    def waiting(self, why: str) -> None:
+        """Predictions on the disk cannot be written to the database, which can be reached. Another
+        reason may have sent them there, in another process even."""
+        logged, at = self._waiting
+        if why not in (logged, self._failed_write[0]) and monotonic() >= at + REPEAT_S:
+            logger.warning(
+                "cannot write the predictions on the disk to PostgreSQL; trying again: %s", why
+            )
+            self._waiting = why, monotonic()
+
+    def waits_no_more(self) -> None:
+        """The disk is empty: the next outage is reported again."""
+        self._waiting = "", self._waiting[1]
 
     def full(self, error: OSError) -> None:
         """The disk does not take what the database did not take; call it once per outage."""

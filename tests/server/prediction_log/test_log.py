@@ -311,6 +311,16 @@ async def test_a_server_may_log_without_owning_the_tables(
         postgres.sql("DROP OWNED BY server; DROP ROLE server", name)
 
 
+def test_a_reader_makes_no_partitions(postgres: Postgres, name: str) -> None:
+    """The function makes tables in the owner's name, so it is not everybody's."""
+    allowed = postgres.sql(
+        "SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'halfcore'::regnamespace "
+        "AND prosecdef AND has_function_privilege('pg_read_all_data', oid, 'EXECUTE')",
+        name,
+    )
+    assert allowed == []
+
+
 # -- the log ---------------------------------------------------------------------------------------
 
 

@@ -274,6 +274,23 @@ async def test_every_day_has_its_partition(
     assert await store.write(W, [again]) == Written(1, 0)
 
 
+def test_every_day_is_counted_in_utc_whatever_the_sessions_time_zone(
+    postgres: Postgres, name: str
+) -> None:
+    """In Santiago, the 5th of September 2027 has no midnight."""
+    made = postgres.sql(
+        "SET timezone = 'America/Santiago'; "
+        "SELECT halfcore.prediction_log_ensure_days('2027-09-05', '2027-09-07'); "
+        "SET timezone = 'UTC'; SELECT relname, pg_get_expr(relpartbound, oid) FROM pg_class "
+        "WHERE relname ~ '^prediction_log_2027[0-9]{4}$' ORDER BY 1",
+        name,
+    )
+    bounds = "FOR VALUES FROM ('2027-09-0{} 00:00:00+00') TO ('2027-09-0{} 00:00:00+00')"
+    assert made[1:] == [
+        (f"prediction_log_2027090{day}", bounds.format(day, day + 1)) for day in (5, 6, 7)
+    ]
+
+
 async def test_old_marks_go_with_the_old_days(
     postgres: Postgres, name: str, database: Database
 ) -> None:

@@ -1,6 +1,7 @@
 """What was predicted, row by row, and joined with what was true: answers of a real server in every
 protocol."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,6 +97,20 @@ def test_quality_is_the_share_of_right_labels_and_the_mean_error(
         ("2026-03-01", "m", "1", "champion", "3", "0.6666666666666666", ""),
         ("2026-03-01", "n", "7", "champion", "2", "0.5", "1"),
     ]
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12"])
+def test_the_pages_days_are_days_in_utc(postgres: Postgres, database: str, zone: str) -> None:
+    """Its query drops what is older than 30 of them, in whatever time zone the session is: one of
+    these two always has another day than UTC."""
+    page = (Path(__file__).parents[3] / "docs/prediction-log.md").read_text()
+    (drop,) = re.findall(r"^SELECT halfcore.prediction_log_drop_before.*;$", page, re.M)
+    today = "(now() AT TIME ZONE 'UTC')::date"
+    postgres.sql(
+        f"SELECT halfcore.prediction_log_ensure_days({today} - 32, {today} - 29)", database
+    )
+    assert postgres.sql(f"SET timezone = '{zone}'; {drop}", database) == [("2",)]
+    assert "current_date" not in "".join(re.findall(r"```sql\n(.*?)```", page, re.DOTALL))
 
 
 def test_rows_of_days_that_were_dropped_are_not_missing(postgres: Postgres, database: str) -> None:

@@ -308,24 +308,27 @@ async def test_old_marks_go_with_the_old_days(
 async def test_a_server_may_log_without_owning_the_tables(
     postgres: Postgres, name: str, database: Database
 ) -> None:
-    """With the rights that docs/prediction-log.md grants, and none to drop."""
+    """With the rights that docs/prediction-log.md grants, which are enough for the catalogue too,
+    and none to drop."""
     page = (Path(__file__).parents[3] / "docs/prediction-log.md").read_text()
     grants = page.partition("```sql\nGRANT")[2].partition("```")[0]
+    role = "halfcore_server"
     postgres.sql(
-        f"DROP ROLE IF EXISTS server; CREATE ROLE server LOGIN PASSWORD 'x'; GRANT{grants}", name
+        f"DROP ROLE IF EXISTS {role}; CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT{grants}", name
     )
-    dsn = postgres.dsn(name).replace("halfcore:s3cret-in-the-url", "server:x")
-    other = Database(dsn)
+    other = Database(postgres.dsn(name, user=role, password="x"))
     try:
         store = Store(other)
         await store.ping()
         assert await store.write(W, [block(0)]) == Written(3, 0)
+        async with other.connection() as connection:  # as a server with a database always does
+            await connection.execute("SELECT FROM halfcore.feature_catalogue")
         with pytest.raises(DatabaseError, match="permission denied"):
             async with other.connection() as connection:
                 await connection.execute("SELECT halfcore.prediction_log_drop_before('2030-01-01')")
     finally:
         await other.close()
-        postgres.sql("DROP OWNED BY server; DROP ROLE server", name)
+        postgres.sql(f"DROP OWNED BY {role}; DROP ROLE {role}", name)
 
 
 def test_a_reader_makes_no_partitions(postgres: Postgres, name: str) -> None:

@@ -274,6 +274,24 @@ async def test_every_day_has_its_partition(
     assert await store.write(W, [again]) == Written(1, 0)
 
 
+async def test_rows_of_a_detached_day_wait_until_its_table_is_renamed(
+    postgres: Postgres, name: str, database: Database
+) -> None:
+    """As for an archive: they are not refused, and the reason says what to do."""
+    store = Store(database)
+    assert await store.write(W, [block(0)]) == Written(3, 0)
+    ((day,),) = postgres.sql(
+        "SELECT DISTINCT tableoid::regclass FROM halfcore.prediction_log", name
+    )
+    postgres.sql(f"ALTER TABLE halfcore.prediction_log DETACH PARTITION {day}", name)
+    for each in (store, Store(database)):
+        with pytest.raises(DatabaseError, match="of that day is detached, attach it or rename it"):
+            await each.write(W, [block(3)])
+
+    postgres.sql(f"ALTER TABLE {day} RENAME TO archive", name)
+    assert await store.write(W, [block(3)]) == Written(3, 0)
+
+
 def test_every_day_is_counted_in_utc_whatever_the_sessions_time_zone(
     postgres: Postgres, name: str
 ) -> None:

@@ -133,7 +133,9 @@ async def _copy_good_rows(connection: Connection, blocks: Sequence[Block]) -> in
         await connection.execute("SAVEPOINT part")
         await _copy(connection, blocks)
     except asyncpg.PostgresError as error:
-        if not (error.sqlstate or "").startswith(_BAD_ROW):
+        # Not the row's fault: a table has the name of its day's partition, and is none
+        without_partition = error.sqlstate == _NO_PARTITION and not error.constraint_name
+        if without_partition or not (error.sqlstate or "").startswith(_BAD_ROW):
             raise
         await connection.execute("ROLLBACK TO SAVEPOINT part")
         parts = blocks if len(blocks) > 1 else list(split(blocks[0]))

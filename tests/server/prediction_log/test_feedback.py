@@ -129,6 +129,18 @@ def test_rows_of_days_that_were_dropped_are_not_missing(postgres: Postgres, data
     assert postgres.sql(query, database) == []
 
 
+def test_the_page_says_how_to_read_past_a_text_that_postgresql_cannot_read(
+    postgres: Postgres, database: str
+) -> None:
+    """Of one row with a zero character and one without, the second is found."""
+    page = (Path(__file__).parents[3] / "docs/prediction-log.md").read_text()
+    (readable,) = re.findall(r"`(CASE WHEN .*? END)`", page)
+    logged = r"""(VALUES ('{"features":["a\u0000b"]}'::json), ('{"features":["a"]}'), (null))"""
+    for inputs in (readable, f"({readable})::jsonb"):
+        query = f"SELECT count({inputs}->'features'->>0) FROM {logged} AS log (inputs)"  # noqa: S608
+        assert postgres.sql(query, database) == [("1",)]
+
+
 @pytest.mark.parametrize(
     ("text", "number"),
     [

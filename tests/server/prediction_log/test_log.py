@@ -274,6 +274,20 @@ async def test_every_day_has_its_partition(
     assert await store.write(W, [again]) == Written(1, 0)
 
 
+async def test_a_day_has_what_was_added_to_the_table(
+    postgres: Postgres, name: str, database: Database
+) -> None:
+    """A constraint and columns of the operator's own keep no partition from being made."""
+    postgres.sql(
+        "ALTER TABLE halfcore.prediction_log ADD CHECK (row_count > 0), "
+        "ADD site text NOT NULL DEFAULT 'a', "
+        "ADD label text GENERATED ALWAYS AS (answer->>'prediction') STORED; "
+        "CREATE INDEX ON halfcore.prediction_log (label)",
+        name,
+    )
+    assert await Store(database).write(W, [block(0)]) == Written(3, 0)
+
+
 async def test_rows_of_a_detached_day_wait_until_its_table_is_renamed(
     postgres: Postgres, name: str, database: Database
 ) -> None:

@@ -208,7 +208,7 @@ async def test_a_row_that_postgresql_refuses_costs_only_itself(
         W, [encode(entries, writer=WRITER, first=0, inputs=True), block(17)]
     )
 
-    assert written == Written(17, 3)
+    assert (written.rows, written.refused) == (17, 3)
     rows = postgres.sql("SELECT row_number FROM halfcore.prediction_log ORDER BY 1", name)
     assert [int(row[0]) for row in rows] == [n for n in range(20) if n not in bad]
 
@@ -493,6 +493,26 @@ async def test_why_the_disk_is_not_emptied_is_in_the_log(
     (line,) = refused()
     assert line.startswith("cannot write the predictions on the disk to PostgreSQL; trying again: ")
     assert line.endswith("it is a standby or read-only, let the URL name the primary")
+
+
+async def test_rows_that_postgresql_refuses_do_not_fill_the_log(
+    postgres: Postgres, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A constraint that refuses all of them is one line a minute, with their number, and quotes
+    none of their values."""
+    listen(caplog)
+    constraint = "ADD CONSTRAINT mine CHECK (row_count > 1)"
+    postgres.sql(f"ALTER TABLE halfcore.prediction_log {constraint}", name)
+    async with logging(postgres.dsn(name), tmp_path) as (log, metrics):
+        add(log, range(10))
+        await until(lambda: metrics.dropped == {"refused_by_database": 10})
+        add(log, range(10, 15))
+        await until(lambda: metrics.dropped == {"refused_by_database": 15})
+    (line,) = [text for text in caplog.messages if "PostgreSQL refused" in text]
+    assert line.startswith(
+        "PostgreSQL refused 10 predictions, which are not logged: "
+        "CheckViolationError (SQLSTATE 23514, constraint mine); if a constraint"
+    )
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, log: PredictionLog) -> list[bool]:

@@ -262,6 +262,7 @@ class PredictionLog:
             rows = max(rows, sent - written.refused)
             self._counted = max(self._counted, blocks[-1].end)
         self._metrics.wrote(rows, written.refused)
+        self._reports.refused(written.refused, written.why)
 
     def _log_full(self, error: OSError) -> None:
         full = "spool_full" if isinstance(error, SpoolFull) else "disk_error"

@@ -44,7 +44,7 @@ def roles(postgres: Postgres, database: str, *names: str) -> Iterator[None]:
 @walks(
     "DATABASE_URL=postgresql://… uv run halfcore migrate",
     "DATABASE_URL=postgresql://… HALFCORE_PREDICTION_LOG=true uv run halfcore serve",
-    "GRANT USAGE ON SCHEMA halfcore TO server;*",
+    "GRANT USAGE ON SCHEMA halfcore TO halfcore_server;*",
     "INSERT INTO halfcore.feedback *",
     "SELECT *",
 )
@@ -56,7 +56,7 @@ def test_predictions_are_logged_and_every_query_answers(
     database = postgres.create_database()
     made = walker.run(walker.find("* uv run halfcore migrate"), database=postgres.dsn(database))
     assert "applied, the schema is up to date" in made.out
-    postgres.sql("CREATE ROLE server LOGIN PASSWORD 'change-me'", database)
+    postgres.sql("CREATE ROLE halfcore_server LOGIN PASSWORD 'change-me'", database)
     bundles = tmp_path / "bundles"
     write_bundle(bundles, "iris", version="2", inputs=FOUR, classes=["x", "y", "z"])
     write_bundle(
@@ -68,11 +68,11 @@ def test_predictions_are_logged_and_every_query_answers(
         created_at="2026-02-01T00:00:00Z",
     )
     walker.values["bundles"] = str(bundles)
-    with roles(postgres, database, "server"):
+    with roles(postgres, database, "halfcore_server"):
         ask(walker, postgres, database, walker.find("GRANT*"))
         serve = walker.find("*uv run halfcore serve")
         environment = {"HALFCORE_CHALLENGERS": "iris=version:2"}
-        url = postgres.dsn(database, user="server", password="change-me")
+        url = postgres.dsn(database, user="halfcore_server", password="change-me")
         one, many = ask_with_shadow(walker, serve, environment, url, postgres, database)
         ask(walker, postgres, database, walker.find("INSERT INTO halfcore.feedback *"))
         answers = {

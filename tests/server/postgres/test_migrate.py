@@ -58,6 +58,22 @@ async def test_files_are_applied_once_and_in_order(
     assert applied(postgres, name) == [ONE.name, TWO.name]
 
 
+async def test_an_owner_of_the_schema_need_not_be_allowed_to_create_one(
+    postgres: Postgres, name: str
+) -> None:
+    """As where another one makes the schema, or takes that right away after the first run."""
+    make = "CREATE ROLE schema_owner LOGIN PASSWORD 'x'; CREATE SCHEMA halfcore AUTHORIZATION"
+    postgres.sql(f"{make} schema_owner", name)
+    database = Database(postgres.dsn(name, user="schema_owner", password="x"))
+    try:
+        assert await migrate(database, read(), say=str) == len(read())
+        assert await migrate(database, read(), say=str) == 0
+    finally:
+        await database.close()
+        postgres.terminate("usename = 'schema_owner'")
+        postgres.sql("DROP OWNED BY schema_owner; DROP ROLE schema_owner", name)
+
+
 async def test_two_runs_at_once_apply_every_file_once(postgres: Postgres, name: str) -> None:
     """While one applies a file the others wait, and then find it done."""
     slow = ONE._replace(sql="SELECT pg_sleep(0.2); CREATE TABLE one (a int);")

@@ -1,6 +1,7 @@
 """What was predicted, row by row, and joined with what was true: answers of a real server in every
 protocol."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,6 +99,20 @@ def test_quality_is_the_share_of_right_labels_and_the_mean_error(
     ]
 
 
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12"])
+def test_the_pages_days_are_days_in_utc(postgres: Postgres, database: str, zone: str) -> None:
+    """Its query drops what is older than 30 of them, in whatever time zone the session is: one of
+    these two always has another day than UTC."""
+    page = (Path(__file__).parents[3] / "docs/prediction-log.md").read_text()
+    (drop,) = re.findall(r"^SELECT halfcore.prediction_log_drop_before.*;$", page, re.M)
+    today = "(now() AT TIME ZONE 'UTC')::date"
+    postgres.sql(
+        f"SELECT halfcore.prediction_log_ensure_days({today} - 32, {today} - 29)", database
+    )
+    assert postgres.sql(f"SET timezone = '{zone}'; {drop}", database) == [("2",)]
+    assert "current_date" not in "".join(re.findall(r"```sql\n(.*?)```", page, re.DOTALL))
+
+
 def test_rows_of_days_that_were_dropped_are_not_missing(postgres: Postgres, database: str) -> None:
     """The page's query counts the gap among the rows that are kept, and nothing of the days before
     it."""
@@ -112,6 +127,18 @@ def test_rows_of_days_that_were_dropped_are_not_missing(postgres: Postgres, data
 
     postgres.sql("SELECT halfcore.prediction_log_drop_before('2026-03-04')", database)
     assert postgres.sql(query, database) == []
+
+
+def test_the_page_says_how_to_read_past_a_text_that_postgresql_cannot_read(
+    postgres: Postgres, database: str
+) -> None:
+    """Of one row with a zero character and one without, the second is found."""
+    page = (Path(__file__).parents[3] / "docs/prediction-log.md").read_text()
+    (readable,) = re.findall(r"`(CASE WHEN .*? END)`", page)
+    logged = r"""(VALUES ('{"features":["a\u0000b"]}'::json), ('{"features":["a"]}'), (null))"""
+    for inputs in (readable, f"({readable})::jsonb"):
+        query = f"SELECT count({inputs}->'features'->>0) FROM {logged} AS log (inputs)"  # noqa: S608
+        assert postgres.sql(query, database) == [("1",)]
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ async def test_a_row_that_postgresql_refuses_costs_only_itself(
         W, [encode(entries, writer=WRITER, first=0, inputs=True), block(17)]
     )
 
-    assert written == Written(17, 3)
+    assert (written.rows, written.refused) == (17, 3)
     rows = postgres.sql("SELECT row_number FROM halfcore.prediction_log ORDER BY 1", name)
     assert [int(row[0]) for row in rows] == [n for n in range(20) if n not in bad]
 
@@ -274,6 +274,55 @@ async def test_every_day_has_its_partition(
     assert await store.write(W, [again]) == Written(1, 0)
 
 
+async def test_a_day_has_what_was_added_to_the_table(
+    postgres: Postgres, name: str, database: Database
+) -> None:
+    """A constraint and columns of the operator's own keep no partition from being made."""
+    postgres.sql(
+        "ALTER TABLE halfcore.prediction_log ADD CHECK (row_count > 0), "
+        "ADD site text NOT NULL DEFAULT 'a', "
+        "ADD label text GENERATED ALWAYS AS (answer->>'prediction') STORED; "
+        "CREATE INDEX ON halfcore.prediction_log (label)",
+        name,
+    )
+    assert await Store(database).write(W, [block(0)]) == Written(3, 0)
+
+
+async def test_rows_of_a_detached_day_wait_until_its_table_is_renamed(
+    postgres: Postgres, name: str, database: Database
+) -> None:
+    """As for an archive: they are not refused, and the reason says what to do."""
+    store = Store(database)
+    assert await store.write(W, [block(0)]) == Written(3, 0)
+    ((day,),) = postgres.sql(
+        "SELECT DISTINCT tableoid::regclass FROM halfcore.prediction_log", name
+    )
+    postgres.sql(f"ALTER TABLE halfcore.prediction_log DETACH PARTITION {day}", name)
+    for each in (store, Store(database)):
+        with pytest.raises(DatabaseError, match="of that day is detached, attach it or rename it"):
+            await each.write(W, [block(3)])
+
+    postgres.sql(f"ALTER TABLE {day} RENAME TO archive", name)
+    assert await store.write(W, [block(3)]) == Written(3, 0)
+
+
+def test_every_day_is_counted_in_utc_whatever_the_sessions_time_zone(
+    postgres: Postgres, name: str
+) -> None:
+    """In Santiago, the 5th of September 2027 has no midnight."""
+    made = postgres.sql(
+        "SET timezone = 'America/Santiago'; "
+        "SELECT halfcore.prediction_log_ensure_days('2027-09-05', '2027-09-07'); "
+        "SET timezone = 'UTC'; SELECT relname, pg_get_expr(relpartbound, oid) FROM pg_class "
+        "WHERE relname ~ '^prediction_log_2027[0-9]{4}$' ORDER BY 1",
+        name,
+    )
+    bounds = "FOR VALUES FROM ('2027-09-0{} 00:00:00+00') TO ('2027-09-0{} 00:00:00+00')"
+    assert made[1:] == [
+        (f"prediction_log_2027090{day}", bounds.format(day, day + 1)) for day in (5, 6, 7)
+    ]
+
+
 async def test_old_marks_go_with_the_old_days(
     postgres: Postgres, name: str, database: Database
 ) -> None:
@@ -291,24 +340,37 @@ async def test_old_marks_go_with_the_old_days(
 async def test_a_server_may_log_without_owning_the_tables(
     postgres: Postgres, name: str, database: Database
 ) -> None:
-    """With the rights that docs/prediction-log.md grants, and none to drop."""
+    """With the rights that docs/prediction-log.md grants, which are enough for the catalogue too,
+    and none to drop."""
     page = (Path(__file__).parents[3] / "docs/prediction-log.md").read_text()
     grants = page.partition("```sql\nGRANT")[2].partition("```")[0]
+    role = "halfcore_server"
     postgres.sql(
-        f"DROP ROLE IF EXISTS server; CREATE ROLE server LOGIN PASSWORD 'x'; GRANT{grants}", name
+        f"DROP ROLE IF EXISTS {role}; CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT{grants}", name
     )
-    dsn = postgres.dsn(name).replace("halfcore:s3cret-in-the-url", "server:x")
-    other = Database(dsn)
+    other = Database(postgres.dsn(name, user=role, password="x"))
     try:
         store = Store(other)
         await store.ping()
         assert await store.write(W, [block(0)]) == Written(3, 0)
+        async with other.connection() as connection:  # as a server with a database always does
+            await connection.execute("SELECT FROM halfcore.feature_catalogue")
         with pytest.raises(DatabaseError, match="permission denied"):
             async with other.connection() as connection:
                 await connection.execute("SELECT halfcore.prediction_log_drop_before('2030-01-01')")
     finally:
         await other.close()
-        postgres.sql("DROP OWNED BY server; DROP ROLE server", name)
+        postgres.sql(f"DROP OWNED BY {role}; DROP ROLE {role}", name)
+
+
+def test_a_reader_makes_no_partitions(postgres: Postgres, name: str) -> None:
+    """The function makes tables in the owner's name, so it is not everybody's."""
+    allowed = postgres.sql(
+        "SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'halfcore'::regnamespace "
+        "AND prosecdef AND has_function_privilege('pg_read_all_data', oid, 'EXECUTE')",
+        name,
+    )
+    assert allowed == []
 
 
 # -- the log ---------------------------------------------------------------------------------------
@@ -399,6 +461,58 @@ async def test_a_database_that_answers_but_takes_nothing_does_not_fill_the_log(
         assert metrics.dropped == {}
     (line,) = reported
     assert "ReadOnlySQLTransactionError" in line
+
+
+@pytest.mark.parametrize("process", ["the same", "a successor"])
+async def test_why_the_disk_is_not_emptied_is_in_the_log(
+    postgres: Postgres,
+    name: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    process: str,
+) -> None:
+    """Once, where the database is back and refuses what an outage sent to the disk: no other write
+    says so."""
+    listen(caplog)
+    postgres.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    if process == "a successor":
+        spool = Spool(tmp_path, writer=W, most_bytes=1 << 20)
+        spool.append([block(0)])
+        spool.close()
+
+    def refused() -> list[str]:
+        return [text for text in caplog.messages if "ReadOnlySQLTransactionError" in text]
+
+    async with logging(postgres.dsn(name), tmp_path) as (log, metrics):
+        if process == "the same":
+            with postgres.stopped():
+                add(log, range(5))
+                await until(lambda: metrics.spooled == 5)
+        await until(lambda: bool(refused()))
+        await asyncio.sleep(1)  # it is tried again meanwhile
+    (line,) = refused()
+    assert line.startswith("cannot write the predictions on the disk to PostgreSQL; trying again: ")
+    assert line.endswith("it is a standby or read-only, let the URL name the primary")
+
+
+async def test_rows_that_postgresql_refuses_do_not_fill_the_log(
+    postgres: Postgres, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A constraint that refuses all of them is one line a minute, with their number, and quotes
+    none of their values."""
+    listen(caplog)
+    constraint = "ADD CONSTRAINT mine CHECK (row_count > 1)"
+    postgres.sql(f"ALTER TABLE halfcore.prediction_log {constraint}", name)
+    async with logging(postgres.dsn(name), tmp_path) as (log, metrics):
+        add(log, range(10))
+        await until(lambda: metrics.dropped == {"refused_by_database": 10})
+        add(log, range(10, 15))
+        await until(lambda: metrics.dropped == {"refused_by_database": 15})
+    (line,) = [text for text in caplog.messages if "PostgreSQL refused" in text]
+    assert line.startswith(
+        "PostgreSQL refused 10 predictions, which are not logged: "
+        "CheckViolationError (SQLSTATE 23514, constraint mine); if a constraint"
+    )
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, log: PredictionLog) -> list[bool]:

@@ -106,6 +106,9 @@ class Connection:
 class FakeDatabase:
     """Hands out connections while it can be reached."""
 
+    away = False
+    """Connecting never fails; statements do."""
+
     def __init__(self, table: Table) -> None:
         self._table = table
 

@@ -32,10 +32,11 @@ _REMEDIES = {
     "42883": "run `halfcore migrate`",
     "3F000": "run `halfcore migrate`",
     "42501": "grant this user its rights (docs/catalogue.md, docs/prediction-log.md)",
+    "23514": "prediction_log_YYYYMMDD of that day is detached, attach it or rename it",
     "25006": "it is a standby or read-only, let the URL name the primary",
 }
-"""SQLSTATE → what to do: a table, column, function or schema is missing; a right is; it takes no
-writes."""
+"""SQLSTATE → what to do: a table, column, function or schema is missing; a right is; a row's
+partition is; it takes no writes."""
 _warned: set[str] = set()
 """Places for which the warning about a pooler was logged."""
 

@@ -21,7 +21,12 @@ LOCK = 0x68616C66636F7265
 """Number of the advisory lock: "halfcore" in ASCII."""
 _NAME = re.compile(r"\d{4}_[a-z0-9_]+\.sql")
 _LEDGER = """
-CREATE SCHEMA IF NOT EXISTS halfcore;
+DO $$ BEGIN
+    -- Not IF NOT EXISTS, which needs the right to create a schema even where it exists.
+    IF to_regnamespace('halfcore') IS NULL THEN
+        CREATE SCHEMA halfcore;
+    END IF;
+END $$;
 CREATE TABLE IF NOT EXISTS halfcore.schema_migrations (
     name text PRIMARY KEY,
     sha256 text NOT NULL,
@@ -68,7 +73,8 @@ async def migrate(
     """Apply the migrations that were not applied yet; return their number.
 
     Args:
-        database: its user must be allowed to create a schema.
+        database: its user must be allowed to create a schema, or to create tables in one called
+            `halfcore`.
         migrations: all of them, in order.
         say: called with the name of each one that was applied.
 

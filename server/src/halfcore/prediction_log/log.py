@@ -262,6 +262,7 @@ class PredictionLog:
             rows = max(rows, sent - written.refused)
             self._counted = max(self._counted, blocks[-1].end)
         self._metrics.wrote(rows, written.refused)
+        self._reports.refused(written.refused, written.why)
 
     def _log_full(self, error: OSError) -> None:
         full = "spool_full" if isinstance(error, SpoolFull) else "disk_error"
@@ -285,10 +286,9 @@ class PredictionLog:
                     await self._write_directly_again()
                 backoff.reset()
             except (DatabaseError, OSError) as error:
-                logger.debug(
-                    "the predictions on the disk cannot be written to PostgreSQL yet: %s",
-                    reason_of(error),
-                )
+                # An outage is reported by the database itself
+                if isinstance(error, OSError) or not self._database.away:
+                    self._reports.waiting(reason_of(error))
                 await backoff.wait()
 
     async def _replay_next(self) -> bool:
@@ -331,6 +331,7 @@ class PredictionLog:
             if self._spool.empty:
                 self._direct = True
                 self._away.clear()
+                self._reports.waits_no_more()
                 if self._blocks:
                     self._added.set()
 

@@ -15,7 +15,13 @@ class Reports:
     def __init__(self) -> None:
         self._failed_write = "", 0.0
         """Why a write to the database failed, as it was last logged, and when."""
+        self._waiting = "", -REPEAT_S
+        """The same of what is on the disk."""
         self._problems: set[tuple[str, int | None]] = set()
+        self._refused = 0
+        """Predictions that the database refused and that are not logged as such yet."""
+        self._refused_at = -REPEAT_S
+        self._why_refused = ""
         self._dropped = 0
         """Predictions dropped for want of memory that are not logged as such yet."""
         self._dropped_at = -REPEAT_S
@@ -33,6 +39,34 @@ class Reports:
             why,
         )
         self._failed_write = why, monotonic()
+
+    def waiting(self, why: str) -> None:
+        """Predictions on the disk cannot be written to the database, which can be reached. Another
+        reason may have sent them there, in another process even."""
+        logged, at = self._waiting
+        if why not in (logged, self._failed_write[0]) and monotonic() >= at + REPEAT_S:
+            logger.warning(
+                "cannot write the predictions on the disk to PostgreSQL; trying again: %s", why
+            )
+            self._waiting = why, monotonic()
+
+    def waits_no_more(self) -> None:
+        """The disk is empty: the next outage is reported again."""
+        self._waiting = "", self._waiting[1]
+
+    def refused(self, rows: int, why: str) -> None:
+        """The database refused so many predictions, which may be none, for their content. Call it
+        after each write: it also logs those of the minute before."""
+        self._refused += rows
+        self._why_refused = why or self._why_refused
+        if self._refused and monotonic() >= self._refused_at + REPEAT_S:
+            logger.error(
+                "PostgreSQL refused %d predictions, which are not logged: %s; if a constraint was "
+                "added to halfcore.prediction_log, drop it",
+                self._refused,
+                self._why_refused,
+            )
+            self._refused, self._refused_at = 0, monotonic()
 
     def full(self, error: OSError) -> None:
         """The disk does not take what the database did not take; call it once per outage."""

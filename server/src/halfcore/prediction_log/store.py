@@ -12,7 +12,6 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from halfcore.log import logger
 from halfcore.postgres.database import Connection, Database, DatabaseError, transaction
 from halfcore.prediction_log.blocks import HEADER, TRAILER, Block, days, split
 
@@ -42,6 +41,8 @@ class Written(NamedTuple):
     """Rows that are new in the table."""
     refused: int
     """Rows that PostgreSQL refused; they are skipped."""
+    why: str = ""
+    """Why it refused the last of them."""
 
 
 class Store:
@@ -83,7 +84,7 @@ class Store:
     ) -> Written:
         async with self._database.connection() as connection:
             await self._ensure_days(connection, blocks)
-            refused = 0
+            refused: list[str] = []
             async with transaction(connection):
                 mark = await connection.fetchval(_MARK, writer)
                 new = [block for block in blocks if block.end > mark]
@@ -93,7 +94,8 @@ class Store:
                     else:
                         await _copy(connection, new)
                     await connection.execute(_MOVE, writer, new[-1].end)
-        return Written(sum(block.rows for block in new) - refused, refused)
+        rows = sum(block.rows for block in new) - len(refused)
+        return Written(rows, len(refused), refused[-1] if refused else "")
 
     async def _ensure_days(self, connection: Connection, blocks: Iterable[Block]) -> None:
         missing = {day for block in blocks for day in days(block)} - self._days
@@ -124,32 +126,29 @@ async def _source(blocks: Iterable[Block]) -> AsyncIterator[bytes]:
     yield TRAILER
 
 
-async def _copy_good_rows(connection: Connection, blocks: Sequence[Block]) -> int:
-    """Copy the rows that PostgreSQL accepts, halving until each refused row is alone; return how
-    many were refused."""
+async def _copy_good_rows(connection: Connection, blocks: Sequence[Block]) -> list[str]:
+    """Copy the rows that PostgreSQL accepts, halving until each refused row is alone; return why
+    each of those was refused."""
     import asyncpg
 
     try:
         await connection.execute("SAVEPOINT part")
         await _copy(connection, blocks)
     except asyncpg.PostgresError as error:
-        if not (error.sqlstate or "").startswith(_BAD_ROW):
+        # Not the row's fault: a table has the name of its day's partition, and is none
+        without_partition = error.sqlstate == _NO_PARTITION and not error.constraint_name
+        if without_partition or not (error.sqlstate or "").startswith(_BAD_ROW):
             raise
         await connection.execute("ROLLBACK TO SAVEPOINT part")
         parts = blocks if len(blocks) > 1 else list(split(blocks[0]))
         if len(parts) == 1:
-            logger.error(
-                "PostgreSQL refused a prediction, which is not logged: %s",
-                _without_values(error),
-                extra={"row_number": parts[0].first},
-            )
-            return 1
+            return [_without_values(error)]
         half = len(parts) // 2
         return await _copy_good_rows(connection, parts[:half]) + await _copy_good_rows(
             connection, parts[half:]
         )
     await connection.execute("RELEASE SAVEPOINT part")
-    return 0
+    return []
 
 
 def _without_values(error: Any) -> str:

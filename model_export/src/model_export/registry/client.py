@@ -24,7 +24,7 @@ from model_export.errors import (
     sentence,
     understood,
 )
-from model_export.registry import flavors, input_example, missing
+from model_export.registry import flavors, input_example, missing, names
 from model_export.registry.names import LOGGED, NAMED, REGISTERED, RUN, SAFE_NAME, safe_name
 
 if TYPE_CHECKING:
@@ -368,7 +368,7 @@ def find_version(name: str, alias: str | None, rest: str | None) -> ModelVersion
     if rest is not None and rest.isdigit():
         return client.get_model_version(name, rest)
     if rest == "latest":
-        found = list(client.search_model_versions(f"name='{name}'"))
+        found = list(client.search_model_versions(names.versions_of(name)))
     else:
         with warnings.catch_warnings():
             # Stages are deprecated, but many registries still use them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -139,6 +140,12 @@ STUDIED: dict[str, tuple[Any, Any, Any, str]] = {
         TEXTS.assign(size=TEXTS["song"]).assign(song=0.5),
         SUNG,
         r"column 'song': step .* takes 0\.5 as a category, expected strings or integers",
+    ),
+    "dates as they are": (
+        make_pipeline(make_column_transformer((OneHotEncoder(), ["size"])), Ridge()),
+        TEXTS.assign(size=[date(2026, 1, day) for day in range(1, 13)]),
+        SUNG,
+        r"column 'size': step .* takes '2026-01-01' as a category, a date, expected",
     ),
     "numbers made text": (
         make_pipeline(

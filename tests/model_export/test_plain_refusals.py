@@ -147,6 +147,18 @@ STUDIED: dict[str, tuple[Any, Any, Any, str]] = {
         SUNG,
         r"column 'size': step .* takes '2026-01-01' as a category, a date, expected",
     ),
+    "an empty name": (
+        Ridge(),
+        pd.DataFrame(X, columns=["a", "", "c", "d"]),
+        Y,
+        "a column has an empty name",
+    ),
+    "names of several levels": (
+        Ridge(),
+        pd.DataFrame(X, columns=pd.MultiIndex.from_product([["a", "b"], ["c", "d"]])),
+        Y,
+        r"the column \('a', 'c'\) has a name of several levels, expected one text",
+    ),
     "numbers made text": (
         make_pipeline(
             make_column_transformer(

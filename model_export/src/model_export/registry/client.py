@@ -25,6 +25,7 @@ from model_export.errors import (
     understood,
 )
 from model_export.registry import flavors, input_example, missing, names
+from model_export.registry.download import files_of
 from model_export.registry.names import LOGGED, NAMED, REGISTERED, RUN, SAFE_NAME, safe_name
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _resolved(uri: str) -> Origin:
 
 def _downloaded(origin: Origin) -> Path:
     try:
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=origin.resolved))
+        return files_of(origin.resolved)
     except Exception as error:
         # Each kind of artifact store has its own exceptions; none says anything about the model.
         raise _failure(origin.uri, error, "the model's files cannot be fetched: ") from error

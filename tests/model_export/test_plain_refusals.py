@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -139,6 +140,24 @@ STUDIED: dict[str, tuple[Any, Any, Any, str]] = {
         TEXTS.assign(size=TEXTS["song"]).assign(song=0.5),
         SUNG,
         r"column 'song': step .* takes 0\.5 as a category, expected strings or integers",
+    ),
+    "dates as they are": (
+        make_pipeline(make_column_transformer((OneHotEncoder(), ["size"])), Ridge()),
+        TEXTS.assign(size=[date(2026, 1, day) for day in range(1, 13)]),
+        SUNG,
+        r"column 'size': step .* takes '2026-01-01' as a category, a date, expected",
+    ),
+    "an empty name": (
+        Ridge(),
+        pd.DataFrame(X, columns=["a", "", "c", "d"]),
+        Y,
+        "a column has an empty name",
+    ),
+    "names of several levels": (
+        Ridge(),
+        pd.DataFrame(X, columns=pd.MultiIndex.from_product([["a", "b"], ["c", "d"]])),
+        Y,
+        r"the column \('a', 'c'\) has a name of several levels, expected one text",
     ),
     "numbers made text": (
         make_pipeline(

@@ -11,6 +11,7 @@ import cloudpickle
 import mlflow
 import pandas as pd
 import pytest
+from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 from mlflow.models import infer_signature
 from sklearn.datasets import load_iris
 from sklearn.impute import SimpleImputer
@@ -18,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 
-from model_export.errors import ExportError
+from model_export.errors import ExportError, InfrastructureError
 from model_export.registry import client as registry
 from model_export.study.study import study
 
@@ -350,6 +351,26 @@ def test_a_model_without_the_scikit_learn_flavour_is_refused(save: Callable[...,
 
     with pytest.raises(ExportError, match="a model of prophet: models of scikit-learn"):
         registry.fetch(str(folder))
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [NoCredentialsError(), EndpointConnectionError(endpoint_url="http://s3:9000/artifacts")],
+)
+def test_a_store_at_s3_without_keys_or_address_says_which_variables(
+    failure: Exception, registered: Registered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow's own, and it is no verdict on the model."""
+
+    def fail(**_: Any) -> None:
+        raise failure
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", fail)
+    with pytest.raises(
+        InfrastructureError,
+        match=r"files cannot be fetched: .*[^.]; set AWS_ACCESS_KEY_ID, .* MLFLOW_S3_ENDPOINT_URL",
+    ):
+        registry.fetch("models:/iris@champion")
 
 
 def test_a_name_that_cannot_be_a_folder_needs_another(save: Callable[..., Path]) -> None:

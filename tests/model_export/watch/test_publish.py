@@ -11,6 +11,9 @@ from mlflow import MlflowClient
 
 from model_export.errors import REASON_CHARACTERS, InfrastructureError
 from model_export.publish import publish, refuse, verdict
+from model_export.registry.client import resolve
+from model_export.registry.download import files_of
+from model_export.registry.missing import hint
 from model_export.watch.claim import Claim
 from model_export.watch.targets import find, parse
 from support.relay import relay
@@ -213,3 +216,21 @@ def test_targets_stand_for_versions(between: Relay, registry: Registry) -> None:
         "none: models:/nothing",
         "none: models:/target-two/Staging",
     ]
+
+
+@pytest.mark.parametrize("name", ["team@model", "Bob's model", "model [EU]", "good?"])
+def test_any_registered_name_is_watched_and_exported(
+    between: Relay, registry: Registry, sound: Path, name: str
+) -> None:
+    """Also with an @, with a quote, and with marks that are a pattern elsewhere."""
+    version = registry.create_version(name, folder=sound)
+    registry.set_alias(name, "champion", version)
+    for reference in ("@champion", f"/{version}", "/latest"):
+        uri = f"models:/{name}{reference}"
+        watched, _ = find(MlflowClient(), [parse(uri)])
+        assert [(one.name, str(one.version)) for one in watched] == [(name, version)]
+        assert resolve(uri).resolved == f"models:/{name}/{version}"
+    assert (files_of(f"models:/{name}/{version}") / "MLmodel").is_file()
+    assert f'"{name}" has no alias "nobody"; it has version {version}' in str(
+        hint(f"models:/{name}@nobody")
+    )

@@ -41,6 +41,10 @@ def test_a_flag_wins_over_its_variable() -> None:
 
     assert (found.models, found.interval_s, found.no_unpickle) == (("models:/a@b",), 3.0, True)
     assert settings(MODEL_EXPORT_MODELS="models:/a  models:/b").models == ("models:/a", "models:/b")
+    assert settings(MODEL_EXPORT_MODELS=" models:/my a@b\nmodels:/c ").models == (
+        "models:/my a@b",
+        "models:/c",
+    )
     assert settings("models:/a").gate_rows == GATE_ROWS
 
 

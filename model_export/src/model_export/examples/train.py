@@ -21,6 +21,7 @@ from sklearn.model_selection import train_test_split
 
 from model_export.examples import cover, iris, penguins, pines
 from model_export.registry.client import version_number
+from model_export.registry.names import versions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -193,7 +194,7 @@ def _log_data(name: str, frame: pd.DataFrame) -> None:
 
 def _promote(name: str) -> None:
     client = mlflow.MlflowClient()
-    newest = max(client.search_model_versions(f"name='{name}'"), key=version_number)
+    newest = max(client.search_model_versions(versions_of(name)), key=version_number)
     client.set_registered_model_alias(name, ALIAS, newest.version)
     with warnings.catch_warnings():
         # Stages are deprecated, but MODEL_STAGE=Production still needs one.

@@ -24,7 +24,8 @@ from model_export.errors import (
     sentence,
     understood,
 )
-from model_export.registry import flavors, input_example, missing
+from model_export.registry import flavors, input_example, missing, names
+from model_export.registry.download import files_of
 from model_export.registry.names import LOGGED, NAMED, REGISTERED, RUN, SAFE_NAME, safe_name
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _resolved(uri: str) -> Origin:
 
 def _downloaded(origin: Origin) -> Path:
     try:
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=origin.resolved))
+        return files_of(origin.resolved)
     except Exception as error:
         # Each kind of artifact store has its own exceptions; none says anything about the model.
         raise _failure(origin.uri, error, "the model's files cannot be fetched: ") from error
@@ -368,7 +369,7 @@ def find_version(name: str, alias: str | None, rest: str | None) -> ModelVersion
     if rest is not None and rest.isdigit():
         return client.get_model_version(name, rest)
     if rest == "latest":
-        found = list(client.search_model_versions(f"name='{name}'"))
+        found = list(client.search_model_versions(names.versions_of(name)))
     else:
         with warnings.catch_warnings():
             # Stages are deprecated, but many registries still use them.

@@ -13,6 +13,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from model_export.errors import redact, shorten
+from model_export.registry.names import versions_of
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
@@ -23,7 +24,7 @@ _MODELS = 1000
 """Registered models to search for a similar name."""
 _HAS = {True: "a similar one is", False: "similar ones are"}
 _LOGGED = re.compile(r"models:/m-[0-9a-f]+")
-_ASKED = re.compile(r"(?:models:/*)?(?P<name>[^/@:]+)(?:@(?P<alias>[^/@]*)|/(?P<rest>[^/@]*))?/?")
+_ASKED = re.compile(r"(?:models:/*)?(?P<name>[^/:]+?)(?:@(?P<alias>[^/@]*)|/(?P<rest>[^/@]*))?/?")
 
 
 def hint(uri: str) -> str | None:
@@ -40,7 +41,7 @@ def hint(uri: str) -> str | None:
     try:
         model = client.get_registered_model(asked["name"])
         newest = client.search_model_versions(
-            f"name='{asked['name']}'", max_results=_SHOWN + 1, order_by=["version_number DESC"]
+            versions_of(asked["name"]), max_results=_SHOWN + 1, order_by=["version_number DESC"]
         )
     except (MlflowException, OSError):
         return _similar(client, asked["name"]) if uri.startswith("models:") else None

@@ -9,13 +9,14 @@ infrequent groups and imputed nulls, and no string is made per row.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.preprocessing import FunctionTransformer
 
-from model_export.errors import ExportError, plain
+from model_export.errors import ExportError, plain, shorten
 from model_export.registry.native import NativeBooster
 from model_export.study import own_categories, texts
 from model_export.study.arrays import same_values
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from model_export.study.schema import Category, Column, Schema
 
 
+_NUMBERS = (int, float, np.number, Decimal)
 _BOOSTERS = ("catboost", "lightgbm", "xgboost")
 
 
@@ -120,6 +122,12 @@ def _with_categories(column: Column, learned: Any, step: str) -> Column:
 def _category(value: Any, column: Column, step: str) -> Category:
     if isinstance(value, str):
         return value
+    if not isinstance(value, _NUMBERS):
+        raise ExportError(
+            f"column {column.name!r}: step {step!r} takes {shorten(str(value), 60)!r} as a "
+            f"category, a {type(value).__name__}, expected strings or integers: train it on a "
+            "column of strings, such as frame[column].astype(str), and send strings"
+        )
     if float(value).is_integer():
         return int(value)
     raise ExportError(

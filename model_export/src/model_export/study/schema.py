@@ -178,6 +178,8 @@ def _from_estimator(estimator: Any) -> Schema:
         if list(names) == [str(i) for i in range(len(names))]:
             return _matrix(len(names), "float64")
     if names is not None:
+        for name in names:
+            _check_name(name)
         return Schema(tuple(Column(str(name), "number", "float64") for name in names), named=True)
     first = _first_step(estimator)
     if isinstance(first, DictVectorizer):
@@ -279,6 +281,8 @@ def _from_columns(specs: list[Any]) -> Schema:
             "model with signature=infer_signature(X, model.predict(X))"
         )
     named = all(spec.name is not None for spec in specs)
+    for spec in specs:
+        _check_name(spec.name)
     columns = []
     for i, spec in enumerate(specs):
         name = str(spec.name) if named else f"x{i}"
@@ -295,6 +299,20 @@ def _from_columns(specs: list[Any]) -> Schema:
             )
         )
     return Schema(tuple(columns), named=named)
+
+
+def _check_name(name: Any) -> None:
+    """Refuse a name that a record cannot hold; MLflow keeps it in a signature."""
+    if isinstance(name, list | tuple):
+        raise ExportError(
+            f"the column {tuple(name)} has a name of several levels, expected one text: train the "
+            "model on a table with frame.columns = ['_'.join(map(str, c)) for c in frame.columns]"
+        )
+    if name == "":
+        raise ExportError(
+            "a column has an empty name, and a record cannot hold it: name the column, and train "
+            "the model again"
+        )
 
 
 def ignore_unread_columns(schema: Schema, anatomy: Anatomy) -> tuple[Schema, Anatomy]:

@@ -4,6 +4,7 @@ wins over its variable."""
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX = "MODEL_EXPORT_"
+_BETWEEN = re.compile(r"\s+(?=models:/)")
+"""Between two models; a registered name may hold spaces itself."""
 DEFAULT_GATE_ROWS = 100_000
 """As `prove.draw.GATE_ROWS`, without its imports: the watch itself loads no model."""
 
@@ -160,7 +163,7 @@ def _boolean(given: Any) -> bool:
 
 
 def _words(given: Any) -> tuple[str, ...]:
-    return tuple(given.split() if isinstance(given, str) else given)
+    return tuple(filter(None, _BETWEEN.split(given.strip())) if isinstance(given, str) else given)
 
 
 _PARSERS: dict[str, Any] = {

@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from model_export.errors import ExportError
 from model_export.registry.client import NO_SUCH_THING, find_version, version_number
+from model_export.registry.names import versions_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<rest>[^/@]+))?")
+_URI = re.compile(r"models:/(?P<name>[^/]+?)(?:@(?P<alias>[^/@]+)|/(?P<rest>[^/@]+))?")
 _PATTERN = re.compile(r"[*?\[]")
 
 
@@ -84,10 +85,15 @@ def _names(client: MlflowClient, pattern: str) -> Iterator[str]:
     token = None
     while True:
         page = client.search_registered_models(max_results=100, page_token=token)
-        yield from (model.name for model in page if fnmatchcase(model.name, pattern))
+        yield from (model.name for model in page if matches(model.name, pattern))
         token = page.token
         if not token:
             return
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a pattern, or a name with brackets that is not meant as one, is this name."""
+    return name == pattern or fnmatchcase(name, pattern)
 
 
 def _versions(client: MlflowClient, name: str, target: Target) -> list[ModelVersion]:
@@ -95,7 +101,7 @@ def _versions(client: MlflowClient, name: str, target: Target) -> list[ModelVers
     try:
         if target.alias or target.rest:
             return [find_version(name, target.alias, target.rest)]
-        found = client.search_model_versions(f"name='{name}'")
+        found = client.search_model_versions(versions_of(name))
         return sorted(found, key=version_number, reverse=True)
     except MlflowException as error:
         if error.error_code in NO_SUCH_THING:

@@ -155,11 +155,12 @@ def test_debugging_is_no_unknown_setting() -> None:
 
 
 def test_what_can_be_watched_is_parsed() -> None:
-    """A name with an alias, with a stage or version, or alone."""
+    """A name with an alias, with a stage or version, or alone; it may hold an @ itself."""
     assert parse("models:/a-*@champion") == Target("a-*", "champion", None)
     assert parse("models:/a/Production") == Target("a", None, "Production")
     assert parse("models:/a") == Target("a", None, None)
-    for wrong in ("runs:/1/x", "a", "models:/a@b/c", "models:/"):
+    assert parse("models:/a@b/Production") == Target("a@b", None, "Production")
+    for wrong in ("runs:/1/x", "a", "models:/a/b/c", "models:/"):
         with pytest.raises(ExportError, match="cannot be watched"):
             parse(wrong)
 

@@ -13,6 +13,8 @@ from support.serving import request
 ROWS_900 = b"[" + b",".join([b"[1,2,3,4]"] * 900) + b"]"
 LARGE = b'{"features":[' + b"1" * 3_900_000
 """Of a body that is announced as 4,000,000 bytes."""
+PAUSE_S = 0.05
+"""Seconds until a client that was refused comes again."""
 Attack = Callable[["Attackers"], Awaitable[None]]
 
 
@@ -94,8 +96,11 @@ async def tiny_chunks(to: Attackers) -> None:
 
 
 async def tiny_packets(to: Attackers) -> None:
-    """A small body, byte by byte."""
-    await to.sends(_head("/predict", content_length="8000"), *[b" "] * 8000)
+    """A small body, byte by byte, again and again."""
+    while True:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await to.sends(_head("/predict", content_length="8000"), *[b" "] * 8000)
+        await asyncio.sleep(PAUSE_S)
 
 
 async def tiny_packets_of_a_large_body(to: Attackers) -> None:

@@ -74,6 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _serve(settings: Settings) -> None:
     """Fit the server to its limits, log how, and serve until SIGTERM or SIGINT."""
     signals.ignore_others()
+    host.return_memory_soon()
     from halfcore.process import serve  # late: granian; the other commands start sooner
 
     log_config = configure(level=settings.log_level, form=settings.log_format)

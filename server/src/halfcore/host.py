@@ -19,6 +19,10 @@ from typing import NamedTuple
 
 GARBAGE_THRESHOLD = 20_000
 """Objects made, less those freed, between two runs of the garbage collector."""
+GRANIAN_MEMORY = ("_RJEM_MALLOC_CONF", "dirty_decay_ms:1000")
+"""Environment variable and value that make granian's allocator, jemalloc, return freed memory to
+the kernel within about a second. By default it keeps it for ten, in which a server near its limit
+must refuse requests. This costs no CPU time that can be measured; with 0, a request does."""
 _ROOT = Path("/sys/fs/cgroup")
 _PR_SET_PDEATHSIG = 1
 _V1_UNLIMITED = 1 << 60
@@ -169,6 +173,12 @@ def give_back_memory() -> None:
     """Return freed heap pages to the kernel, if the C library is glibc."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def return_memory_soon() -> None:
+    """Make granian return freed memory sooner; call it before granian is imported. A value that is
+    already in the environment counts."""
+    os.environ.setdefault(*GRANIAN_MEMORY)
 
 
 def settle_memory() -> None:

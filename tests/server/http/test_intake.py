@@ -279,6 +279,14 @@ async def test_a_body_that_is_too_slow_is_408(tmp_path: Path) -> None:
         assert not server.front.predictor.reader.reading
 
 
+async def test_while_memory_is_scarce_bodies_are_read_in_pieces(tmp_path: Path) -> None:
+    """By the other lane: granian keeps 8 KiB for each packet of one that is read in one step."""
+    async with taking(tmp_path) as server:
+        server.front.predictor.reader.whole_bytes = 0
+        request = server.take(Request())
+        assert server.left == [request]
+
+
 async def test_a_client_that_leaves_within_its_body_is_counted(tmp_path: Path) -> None:
     """As over the other lane."""
     async with taking(tmp_path) as server:

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from halfcore.predict.body import BodyReader
-from halfcore.predict.memory_guard import SLOW_SHARE, guard
+from halfcore.predict.body import SCARCE_SHARE, SHORT_SHARE, BodyReader
+from halfcore.predict.memory_guard import guard
 from halfcore.problem import Problem
 
 LIMIT = 200_000_000
@@ -63,22 +63,41 @@ async def test_short_below_a_share_and_enough_above_twice_that(
     assert await guarded_by(*left_mb) == changes
 
 
-@pytest.mark.parametrize("left_mb", [15, 17])
-async def test_bodies_that_arrive_slowly_are_given_up_while_memory_is_short(left_mb: int) -> None:
-    """Their clients get 503, not 408; with enough memory they may go on."""
+@pytest.mark.parametrize(
+    ("left_mb", "in_pieces", "given_up"),
+    [
+        (int(LIMIT / 1e6 * SHORT_SHARE) - 1, True, True),
+        (int(LIMIT / 1e6 * SHORT_SHARE) + 1, True, False),
+        (int(LIMIT / 1e6 * SCARCE_SHARE) - 1, False, True),
+        (int(LIMIT / 1e6 * SCARCE_SHARE) + 1, False, False),
+    ],
+)
+async def test_bodies_that_arrive_slowly_are_given_up_while_memory_is_short(
+    left_mb: int, *, in_pieces: bool, given_up: bool
+) -> None:
+    """Their clients get 503, not 408; one that is read in one step, which may take a thousand times
+    its bytes, sooner. With enough memory they may go on."""
     guarded, loop = Guarded(), asyncio.get_running_loop()
-    task = asyncio.create_task(
-        guard(guarded, limit=lambda: LIMIT, left=lambda: left_mb * 1_000_000, period_s=60)
-    )
-    never = loop.create_future()
-    reading = asyncio.create_task(guarded.reader.in_time(never))
-    if left_mb < LIMIT * SLOW_SHARE / 1e6:
+    asked = asyncio.Event()
+
+    def left() -> int:
+        asked.set()
+        return left_mb * 1_000_000
+
+    task = asyncio.create_task(guard(guarded, limit=lambda: LIMIT, left=left, period_s=60))
+    body = loop.create_future()
+    await asyncio.sleep(0)  # the guard begins
+    asked.clear()
+    reading = asyncio.create_task(guarded.reader.in_time(body, in_pieces=in_pieces))
+    if given_up:
         with pytest.raises(Problem) as caught:
             await reading
         assert (caught.value.status, caught.value.headers["retry-after"]) == (503, "1")
         assert guarded.reader.given_up == 1
     else:
-        never.set_result(b"late")
+        await asked.wait()  # it is slow, and was looked at
+        await asyncio.sleep(0)
+        body.set_result(b"late")
         assert await reading == b"late"
     task.cancel()
 

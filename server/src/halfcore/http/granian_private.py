@@ -143,7 +143,7 @@ class Intake:
 
     def _if_plain(self, begin: "Handler", get: Callable[[str], str | None]) -> "Handler | None":
         """What answers a request whose head is plain; None for any other."""
-        most = self._reader.small_bytes  # the loop first reserves memory for a larger one
+        most = self._reader.whole_bytes  # the loop first reserves memory for a larger one
         if isinstance(begin, self._translated):
             return begin.if_plain(get, max_body_bytes=most)
         return begin if is_plain(get, max_body_bytes=most) else None
@@ -163,8 +163,8 @@ class Intake:
             try:
                 body = reading.result()
             except asyncio.CancelledError:
-                if late:
-                    refused = self._refused(begin, self._reader.too_slow(), request_id, trace)
+                if late is not None:
+                    refused = self._refused(begin, late, request_id, trace)
                     self._front.send_of(exchange)(*refused)
                 return
             except (ProtocolClosed, ProtocolError):

@@ -105,11 +105,12 @@ class Front:
             asked = True
             # A small body of known length is read in one await; any other is counted while it
             # arrives.
-            small = head.content_length is not None and announced(head) <= reader.small_bytes
+            known = head.content_length is not None
+            at_once = known and announced(head) <= reader.whole_bytes
             collected = Collected(reader.max_bytes, hold)
-            body = exchange() if small else _collect(exchange, scope, head, collected)
+            body = exchange() if at_once else _collect(exchange, scope, head, collected)
             try:
-                return await reader.in_time(body)
+                return await reader.in_time(body, in_pieces=not at_once)
             except (ProtocolClosed, ProtocolError):
                 raise client_left() from None
 

@@ -11,9 +11,18 @@ from halfcore.predict.budget import SMALL_BYTES, Budget, Hold
 from halfcore.problem import Problem
 
 SLOW_S = 0.025
-"""Seconds after which a body that is still arriving may be given up, if memory is short. granian
-keeps 8 KiB for each packet of a small body, however short it is: clients that send theirs byte by
-byte can take 200 MB/s of a server with half a core."""
+"""Seconds after which a body that is still arriving may be given up, if memory is short: clients
+that send byte by byte can take 900 MB/s (`Collected` says why)."""
+WATCHED_S = 0.005
+"""Seconds between two readings of the memory while bodies arrive slowly and it may soon be
+scarce."""
+SCARCE_SHARE = 0.16
+"""Share of the memory limit below which bodies are read in pieces, and slow ones that are not are
+given up."""
+SHORT_SHARE = 0.08
+"""Share of the memory limit below which every body that arrives slowly is given up."""
+IN_PIECES_S = 10.0
+"""Seconds for which bodies are read in pieces once memory was scarce: that costs more CPU time."""
 CLIENT_LEFT = "client_left"
 """The outcome of a request whose client left before its answer."""
 OVERLOADED = "overloaded"
@@ -48,15 +57,21 @@ class BodyReader:
         self.timeout_s = timeout_s
         self.small_bytes = min(max_bytes, SMALL_BYTES)
         """Largest body that needs no budget."""
+        self.whole_bytes = self.small_bytes
+        """Largest body that is read in one step; 0 while slow clients make memory scarce."""
         self.budget = Budget(budget_bytes or sys.maxsize)
         self.reading: dict[Reading, float] = {}
         """The bodies that are arriving, each with its start time, oldest first."""
-        self.memory_is_short: Callable[[], bool] = lambda: False
-        """Whether bodies must be given up; see `memory_guard`."""
-        self._late: set[Reading] = set()
+        self.memory_left: Callable[[], float] = lambda: 1.0
+        """Share of the memory limit that is left; see `memory_guard`."""
+        self._late: dict[Reading, Problem] = {}
+        """The bodies that were cancelled, each with the answer."""
+        self._in_pieces: set[Reading] = set()
+        """Those of `reading` that take no more memory than they have bytes."""
+        self._whole_from = 0.0
+        """When bodies may be read in one step again."""
         self._due = inf
         """When the next sweep is due."""
-        self._short = False
         self.given_up = 0
         """Bodies that were given up because memory was short."""
         self._sweeping = False
@@ -69,22 +84,26 @@ class BodyReader:
             self._sweeping = True
             loop.call_soon_threadsafe(self._sweep, loop)
 
-    def end(self, reading: Reading) -> bool:
-        """The body has arrived, or never will. Returns whether it was cancelled as too slow."""
+    def end(self, reading: Reading) -> Problem | None:
+        """The body has arrived, or never will. Returns the answer if it was cancelled: 408, or 503
+        if memory was short; both close the connection."""
         del self.reading[reading]
-        if not self._late or reading not in self._late:
-            return False
-        self._late.remove(reading)
-        return True
+        return self._late.pop(reading, None) if self._late else None
 
-    async def in_time(self, body: Awaitable[bytes]) -> bytes:
+    async def in_time(self, body: Awaitable[bytes], *, in_pieces: bool = True) -> bytes:
         """Wait for the body.
 
+        Args:
+            body: waits for it.
+            in_pieces: it is collected piece by piece.
+
         Raises:
-            Problem: 408, which closes the connection; 413 or 400 from reading it.
+            Problem: 408 or 503, which close the connection; 413 or 400 from reading it.
         """
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  for the type checker: a coroutine runs in a task
+        if in_pieces:
+            self._in_pieces.add(task)
         self.begin(task, asyncio.get_running_loop())
         try:
             return await body
@@ -92,15 +111,13 @@ class BodyReader:
             if task not in self._late:
                 raise
             task.uncancel()
-            raise self.too_slow() from None
+            raise self._late[task] from None
         finally:
+            self._in_pieces.discard(task)
             self.end(task)
 
     def too_slow(self) -> Problem:
-        """The 408 for a body that was cancelled, or the 503 if memory was short; it closes the
-        connection."""
-        if self._short:
-            return short_of_memory()
+        """The 408 for a body that took too long; it closes the connection."""
         message = f"the body did not arrive within {self.timeout_s:g} s"
         return Problem(408, "body_too_slow", message, headers={"connection": "close"})
 
@@ -113,15 +130,18 @@ class BodyReader:
         # A loop that is late has not seen yet what has arrived meanwhile.
         slow_s = SLOW_S + 2 * max(0.0, now - self._due)
         slow = bool(arriving) and arriving[0][1] < now - slow_s
-        self._short = slow and self.memory_is_short()
-        oldest = now - (slow_s if self._short else self.timeout_s)
+        left = self.memory_left() if slow else 1.0
+        self._adapt(now, scarce=left < SCARCE_SHARE)
         for reading, since in arriving:
-            if since > oldest:
+            if since > now - min(slow_s, self.timeout_s):
                 break
-            if reading not in self._late:
-                self._late.add(reading)
-                self.given_up += self._short
-                reading.cancel()
+            if reading in self._late:
+                continue
+            if since <= now - self.timeout_s:
+                self._cancel(reading, self.too_slow())
+            elif left < SHORT_SHARE or (left < SCARCE_SHARE and reading not in self._in_pieces):
+                self.given_up += 1
+                self._cancel(reading, short_of_memory())
         if self._timer is not None:
             self._timer.cancel()
         # Set before `reading` is checked: a body that begins in between starts a new sweep, which
@@ -129,16 +149,28 @@ class BodyReader:
         self._sweeping, self._due = False, inf
         if self.reading:
             self._sweeping = True
-            period_s = min(SLOW_S, self.timeout_s / 4)
+            often = left < 2 * SCARCE_SHARE
+            period_s = min(WATCHED_S if often else SLOW_S, self.timeout_s / 4)
             self._due = now + period_s
             self._timer = loop.call_later(period_s, self._sweep, loop)
+
+    def _cancel(self, reading: Reading, answer: Problem) -> None:
+        self._late[reading] = answer
+        reading.cancel()
+
+    def _adapt(self, now: float, *, scarce: bool) -> None:
+        """Read bodies in pieces for a while if memory is scarce."""
+        if scarce:
+            self.whole_bytes, self._whole_from = 0, now + IN_PIECES_S
+        elif not self.whole_bytes and now >= self._whole_from:
+            self.whole_bytes = self.small_bytes
 
 
 class Collected:
     """A body that is collected chunk by chunk, within a size and a budget.
 
     One buffer, not a list of the chunks: a chunk of one byte would take 50. Nor is a large body
-    read in one piece: then granian keeps 8 KiB for each packet that arrived, however short.
+    read in one step: then granian keeps 8 KiB for each packet that arrived, however short.
 
     Args:
         max_bytes: largest body.

@@ -20,8 +20,6 @@ SHORT_SHARE = 0.04
 """Share of the limit below which memory is short."""
 ENOUGH_SHARE = 0.08
 """Share of the limit above which it is enough again."""
-SLOW_SHARE = 0.08
-"""Share of the limit below which bodies that arrive slowly are given up."""
 
 
 class Guarded(Protocol):
@@ -50,7 +48,7 @@ async def guard(
     """
     most = limit()
     if most is not None:
-        guarded.reader.memory_is_short = partial(_below, most * SLOW_SHARE, left)
+        guarded.reader.memory_left = partial(_share, most, left)
     given_up = 0
     while most is not None:
         _judge(guarded, most, left())
@@ -60,9 +58,10 @@ async def guard(
         await asyncio.sleep(period_s)
 
 
-def _below(bound: float, left: Callable[[], int | None]) -> bool:
+def _share(limit: int, left: Callable[[], int | None]) -> float:
+    """Share of the limit that is left; 1 if the kernel does not say."""
     bytes_left = left()
-    return bytes_left is not None and bytes_left < bound
+    return 1.0 if bytes_left is None else bytes_left / limit
 
 
 def _judge(guarded: Guarded, limit: int, left: int | None) -> None:

@@ -125,6 +125,7 @@ def _plan(settings: Settings) -> "sizing.Plan":
         coalesce=settings.coalesce,
         coalesce_delay_s=settings.coalesce_delay_ms / 1000,
         quota=host.cpu_quota(),
+        cpus=len(os.sched_getaffinity(0)),
         memory_limit=host.memory_limit(),
         raise_open_files=host.open_files,
         model_bytes=_model_bytes(settings),

@@ -28,6 +28,7 @@ def planned(**given: Any) -> Plan:
         "coalesce": "auto",
         "coalesce_delay_s": 0.0,
         "quota": None,
+        "cpus": 8,
         "memory_limit": None,
         "model_bytes": 0,
         "raise_open_files": lambda wanted: wanted,
@@ -48,13 +49,22 @@ def test_there_is_a_worker_per_whole_core_of_quota(quota: float | None, workers:
     assert planned(quota=quota).workers == workers
 
 
-@pytest.mark.parametrize(("quota", "on"), [(None, False), (0.5, True), (1.0, False)])
-def test_below_one_core_the_worker_is_pinned_and_scheduled_as_batch(
-    quota: float | None, on: bool
+@pytest.mark.parametrize(
+    ("quota", "cpus", "on"),
+    [(None, 8, False), (0.5, 8, True), (1.0, 8, True), (1.5, 8, False), (None, 1, True)],
+)
+def test_on_one_core_the_worker_is_pinned_and_scheduled_as_batch(
+    quota: float | None, cpus: int, on: bool
 ) -> None:
-    """Both are off where a whole core may be used."""
-    plan = planned(quota=quota)
+    """Both are off where more than one core may be used."""
+    plan = planned(quota=quota, cpus=cpus)
     assert (plan.pin, plan.batch_scheduling) == (on, on)
+
+
+def test_a_pinned_worker_is_scheduled_as_batch() -> None:
+    """Pinned alone, its threads would preempt one another for every request."""
+    assert planned(pin="on").batch_scheduling
+    assert not planned(pin="on", batch_scheduling="off").batch_scheduling
 
 
 def test_settings_win_over_every_choice() -> None:
@@ -79,13 +89,18 @@ def test_settings_win_over_every_choice() -> None:
 
 @pytest.mark.parametrize(
     ("quota", "workers", "near"),
-    [(0.5, 0, 0.5), (0.1, 1, 0.1), (1.0, 0, 0.0), (None, 0, 0.0), (0.5, 2, 0.0)],
+    [(0.5, 0, 0.5), (0.1, 1, 0.1), (1.0, 0, 1.0), (1.5, 0, 0.0), (None, 0, 0.0), (0.5, 2, 0.0)],
 )
-def test_requests_gather_below_one_core_with_one_worker(
+def test_requests_gather_on_one_core_with_one_worker(
     quota: float | None, workers: int, near: float
 ) -> None:
     """Several workers would each judge by a quota that the others use too."""
     assert planned(quota=quota, workers=workers).coalesce_quota == near
+
+
+def test_a_single_cpu_counts_as_a_quota_of_one_core() -> None:
+    """Whether a machine has one CPU or a group allows one."""
+    assert planned(cpus=1).coalesce_quota == 1.0
 
 
 def test_requests_in_progress_are_bounded_by_the_memory_beside_the_connections() -> None:

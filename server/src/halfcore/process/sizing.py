@@ -91,6 +91,7 @@ def plan(
     coalesce: Switch,
     coalesce_delay_s: float,
     quota: float | None,
+    cpus: int,
     memory_limit: int | None,
     model_bytes: int,
     raise_open_files: Callable[[int], int],
@@ -108,6 +109,7 @@ def plan(
         coalesce: let requests gather while much of the quota is used; only one worker does.
         coalesce_delay_s: seconds that they gather at most, or 0.
         quota: cores' worth of CPU time, None if unlimited.
+        cpus: how many CPUs this process may run on.
         memory_limit: bytes, None if unlimited: then the machine's memory counts.
         model_bytes: size of all models' files.
         raise_open_files: asks for a number of open files and returns how many there may be.
@@ -118,9 +120,16 @@ def plan(
     nofile = _open_files(fitting.value, raise_open_files)
     connections = _connections_in_files(fitting, nofile.value)
     in_flight = _requests_in_flight(max_in_flight, memory, connections.value)
-    pinned = _below_one_core("pin_cpu", pin, quota)
-    batch = _below_one_core("batch_scheduling", batch_scheduling, quota)
-    gathering = _gathering(coalesce, coalesce_delay_s, processes.value, quota)
+    one_core = cpus == 1 or (quota is not None and quota <= 1)
+    share = "one core at most" if one_core else "more than one core"
+    why = f"the server may use {share}"
+    pinned = _switch("pin_cpu", pin, default=one_core, why=why)
+    pinned_why = "each worker runs on one CPU" if pinned.value else why
+    batch = _switch(
+        "batch_scheduling", batch_scheduling, default=one_core or pinned.value, why=pinned_why
+    )
+    gathers = Decision(_on(coalesce, one_core), _why(coalesce != "auto", why))
+    gathering = _gathering(gathers, coalesce_delay_s, processes.value, quota)
     room = memory.beyond_rest(memory_limit or host.memory()) - MEMORY_SPARE
     large = _bytes_in_flight(bytes_in_flight, room, connections.value, max_body_bytes)
     decisions = (processes, connections, nofile, in_flight, large, pinned, batch, gathering)
@@ -311,30 +320,24 @@ def _bytes_in_flight(
     return Decision(value, f"max_bytes_in_flight {value}: {_why(bool(given), why)}")
 
 
-def _below_one_core(setting: str, given: Switch, quota: float | None) -> Decision[bool]:
-    """On where the quota is below one core, unless it is set."""
-    below, why = _quota_below_one(quota)
-    on = _on(given, below)
+def _switch(setting: str, given: Switch, *, default: bool, why: str) -> Decision[bool]:
+    """What is set, or the default and why."""
+    on = _on(given, default)
     return Decision(on, f"{setting} {'on' if on else 'off'}: {_why(given != 'auto', why)}")
 
 
 def _gathering(
-    given: Switch, given_delay_s: float, workers: int, quota: float | None
+    coalesce: Decision[bool], given_delay_s: float, workers: int, quota: float | None
 ) -> Decision[_Gathering]:
-    """Requests gather below one core, if there is one worker; the less CPU time, the longer."""
-    below, why = _quota_below_one(quota)
-    on = workers == 1 and _on(given, below)
-    why = _why(given != "auto", why) if workers == 1 else "several workers share the quota"
-    delay_s = given_delay_s or min(LONGEST_GATHER_S, GATHER_S / (quota or 1.0))
+    """How requests gather, if there is one worker; the less CPU time, the longer."""
+    on = workers == 1 and coalesce.value
+    why = coalesce.reason if workers == 1 else "several workers share the CPU time"
+    cores = quota or 1.0
+    delay_s = given_delay_s or min(LONGEST_GATHER_S, GATHER_S / cores)
     text = f"for up to {delay_s * 1000:g} ms" if on else "off"
     return Decision(
-        _Gathering(quota=(quota or 1.0) if on else 0.0, delay_s=delay_s), f"coalesce {text}: {why}"
+        _Gathering(quota=cores if on else 0.0, delay_s=delay_s), f"coalesce {text}: {why}"
     )
-
-
-def _quota_below_one(quota: float | None) -> tuple[bool, str]:
-    below = quota is not None and quota < 1
-    return below, f"the CPU quota is {'' if below else 'not '}below one core"
 
 
 def _on(given: Switch, default: bool) -> bool:

@@ -194,12 +194,12 @@ class Processes:
     """worker processes, each with its own copy of the models; 0: as many as whole cores of CPU
     quota"""
     pin_cpu: Literal["auto", "on", "off"] = "auto"
-    """run each worker on one CPU: on, off or auto; auto: if the CPU quota is below one core"""
+    """run each worker on one CPU: on, off or auto; auto: if the server may use one core at most"""
     batch_scheduling: Literal["auto", "on", "off"] = "auto"
-    """run workers as SCHED_BATCH: on, off or auto; auto: if the CPU quota is below one core"""
+    """run workers as SCHED_BATCH: on, off or auto; auto: if each of them runs on one CPU"""
     coalesce: Literal["auto", "on", "off"] = "auto"
-    """let requests gather while much of the CPU quota is used: on, off or auto; auto: if the quota
-    is below one core and there is one worker"""
+    """let requests gather while much of the CPU quota is used: on, off or auto; auto: if the server
+    may use one core at most and has one worker"""
     coalesce_above: Annotated[float, Meta(gt=0, le=0.8)] = 0.3
     """share of the CPU quota that may be used before requests gather; 0.3 leaves room for three
     times the load"""

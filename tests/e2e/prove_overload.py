@@ -39,7 +39,7 @@ TIMES = (1, 2, 3, 10)
 """Of the capacity. At exactly the capacity a queue that a moment's noise made does not end and does
 not grow, so the times are shown there, and only the answers per second are judged."""
 OK, REFUSED = 200, 503
-TARGET_ROWS = 2.0
+TARGET_ROWS = 1.5
 """The server's `queue_target_ms`, in times of one row, so that machines of every speed wait for as
 many rows."""
 CLOSED = 64

@@ -114,12 +114,11 @@ class Worker:
         )
 
     def front(self, *, coalesce_quota: float = 0.0, coalesce_delay_s: float = 0.0) -> Front:
-        """The RSGI application, which answers predictions itself and passes other requests to the
-        app.
+        """The RSGI application: answers predictions, and passes other requests to the app.
 
         Args:
-            coalesce_quota: cores of CPU time that this process may use, for gathering requests; 0:
-                they are never gathered. Otherwise call this on the running loop.
+            coalesce_quota: cores of CPU time that this process may use; 0: requests never gather.
+                Otherwise call this on the running loop.
             coalesce_delay_s: longest time that requests gather, seconds.
         """
         coalescer = None
@@ -129,6 +128,7 @@ class Worker:
                 aim=self._settings.coalesce_above,
                 delay_s=coalesce_delay_s,
                 loop=asyncio.get_running_loop(),
+                models_clock=self.predictor.metrics.run_seconds,
             )
         return Front(self.app, self.predictor, self._hot, coalescer)
 

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from halfcore.http.coalescing import ENOUGH_HZ, FIRST_REST_S, STEPS, WINDOW_S, Coalescer
+from halfcore.http.coalescing import (
+    ENOUGH_HZ,
+    FIRST_REST_S,
+    MODELS_SHARE,
+    STEPS,
+    WINDOW_S,
+    Coalescer,
+)
 
 AIM, LONGEST_S = 0.3, 0.002
 
@@ -15,7 +22,7 @@ class Machine(asyncio.AbstractEventLoop):
     """Time, CPU time and a loop's calls, all scripted."""
 
     def __init__(self) -> None:
-        self.now = self.cpu = 0.0
+        self.now = self.cpu = self.models = 0.0
         self.pauses, self.paused_s = 0, 0.0
         self._soon: list[Callable[[], object]] = []
         self._later: list[Callable[[], object]] = []
@@ -26,6 +33,7 @@ class Machine(asyncio.AbstractEventLoop):
             loop=self,
             clock=lambda: self.now,
             cpu_clock=lambda: self.cpu,
+            models_clock=lambda: self.models,
             pause=self._pause,
         )
 
@@ -100,6 +108,17 @@ def test_they_gather_only_as_long_as_it_takes() -> None:
         [LONGEST_S / STEPS * steps for steps in (1, 2, 3, 4, 4, 4, 2, 1)]
     )
     assert not machine.window(requests=1000, share=AIM * 0.4)
+
+
+def test_nothing_gathers_while_the_models_take_most_of_the_cpu_time() -> None:
+    """There is little to save, and each wait would keep a model from running; nor does an earlier
+    gathering go on then."""
+    machine = Machine()
+    assert machine.window(requests=1000, share=0.95)
+    machine.models = machine.cpu + 0.95 * 0.5 * (MODELS_SHARE + 0.01)
+    assert not machine.window(requests=1000, share=0.95)
+    machine.models += 0.95 * 0.5 * (MODELS_SHARE - 0.01)
+    assert machine.window(requests=1000, share=0.95)
 
 
 def test_the_delay_has_an_end() -> None:

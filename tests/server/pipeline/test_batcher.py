@@ -905,9 +905,10 @@ async def test_a_queue_that_stands_is_cut_to_its_newest_requests(bench: Bench) -
 
     results = [outcome(job) for job in jobs]
     refused = [i for i, result in enumerate(results) if isinstance(result, Overloaded)]
-    assert refused == list(range(refused[0], refused[-1] + 1))
-    assert 4 < refused[0] < 10
-    assert 20 < refused[-1] < 40
+    first = refused[:25]  # at once; later a slow window may let one fewer wait
+    assert first == list(range(first[0], first[0] + 25))
+    assert 4 < first[0] < 10
+    assert len(jobs) - 1 not in refused
     assert all(results[i] == answers(i) for i in range(len(jobs)) if i not in refused)
     assert batcher.queued_rows == 0
     assert not batcher.refuses_small()

@@ -35,12 +35,16 @@ def test_a_queue_that_stands_is_bounded_by_the_rate() -> None:
     assert standing.most == pytest.approx(100.0, rel=0.01)
 
 
-@pytest.mark.parametrize("each", [0, 1], ids=["the model stands still", "20 requests a second"])
-def test_two_may_always_wait(each: int) -> None:
-    """However slow the model is; and no more than that where two are run in the target's time."""
-    standing = Standing(TARGET_S)
+@pytest.mark.parametrize(
+    ("each", "target_s"),
+    [(0, TARGET_S), (1, 0.05), (1, 0.01)],
+    ids=["the model stands still", "20 requests a second", "a request takes 5 times the target"],
+)
+def test_one_may_always_wait(each: int, target_s: float) -> None:
+    """However slow the model is; and no more than that where one is run in the target's time."""
+    standing = Standing(target_s)
     run(standing, 100.0, STANDING_S + 0.5, 4.0, each)
-    assert standing.most == FEWEST == 2
+    assert standing.most == FEWEST == 1
 
 
 def test_it_ends_when_nothing_was_refused_for_a_while() -> None:

@@ -33,6 +33,9 @@ ENOUGH_HZ = 8000.0
 """After an iteration with this many requests per second, 32 in 4 ms, no request waits: enough
 arrive without a delay. The time is measured from the gathering before, because the requests that
 pile up while the quota is spent are many, but arrived over a long time."""
+MODELS_SHARE = 0.75
+"""Share of the CPU time that goes to the models' runs above which no request waits: there is little
+to save then, and the model could run instead."""
 FIRST_REST_S, LONGEST_REST_S = 10.0, 300.0
 """Seconds without coalescing after it slowed the clients down; doubled each time."""
 
@@ -47,6 +50,7 @@ class Coalescer:
         loop: the event loop that answers; runs the callbacks.
         clock: seconds.
         cpu_clock: seconds of CPU time that this process used.
+        models_clock: seconds of the models' runs.
         pause: stops the calling thread for a number of seconds.
     """
 
@@ -59,6 +63,7 @@ class Coalescer:
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], float] = time.monotonic,
         cpu_clock: Callable[[], float] = time.process_time,
+        models_clock: Callable[[], float] = float,
         pause: Callable[[float], None] | None = None,
     ) -> None:
         self._quota = quota
@@ -68,6 +73,7 @@ class Coalescer:
         self._loop = loop
         self._clock = clock
         self._cpu_clock = cpu_clock
+        self._models_clock = models_clock
         self._pause = pause or _pause_all_of_python()
         self.gathering = False
         """Whether requests wait for other requests."""
@@ -78,7 +84,8 @@ class Coalescer:
         self._asked = self._answered = self._asked_before = self._answered_before = 0
         self._began = self._patience_ends = 0.0
         self._watching = False
-        self._window_arrivals, self._window_start, self._window_cpu = 0, 0.0, 0.0
+        self._window_arrivals = 0
+        self._window_start = self._window_cpu = self._window_models = 0.0
         self._rate_before, self._longer = 0.0, False
         self._rest_s, self._rested_at = FIRST_REST_S, 0.0
 
@@ -124,11 +131,9 @@ class Coalescer:
         self._begin_window()
 
     def _begin_window(self) -> None:
-        self._window_arrivals, self._window_start, self._window_cpu = (
-            0,
-            self._clock(),
-            self._cpu_clock(),
-        )
+        self._window_arrivals = 0
+        self._window_start = self._clock()
+        self._window_cpu, self._window_models = self._cpu_clock(), self._models_clock()
         self._loop.call_later(WINDOW_S, self._judge)
 
     def _judge(self) -> None:
@@ -137,8 +142,11 @@ class Coalescer:
         now = self._clock()
         elapsed = now - self._window_start
         rate = self._window_arrivals / elapsed
-        share = (self._cpu_clock() - self._window_cpu) / elapsed / self._quota
-        if self.gathering and rate < KEEP_RATE * self._rate_before and share < SCARCE:
+        cpu_s = self._cpu_clock() - self._window_cpu
+        share = cpu_s / elapsed / self._quota
+        if self._models_clock() - self._window_models > MODELS_SHARE * cpu_s:
+            self._gather(0)
+        elif self.gathering and rate < KEEP_RATE * self._rate_before and share < SCARCE:
             if self._longer:  # the delay grew in the last window, so it slowed the clients down
                 self._rested_at = now + self._rest_s
                 self._rest_s = min(self._rest_s * 2, LONGEST_REST_S)

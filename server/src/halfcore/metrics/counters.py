@@ -196,6 +196,10 @@ class Metrics:
         key = (route, model, outcome)
         self.requests[key] = self.requests.get(key, 0) + 1
 
+    def run_seconds(self) -> float:
+        """Seconds of all models' runs."""
+        return sum(model.infer.total for model in self.models.values())
+
     def outcomes(self) -> dict[tuple[str, str, str], int]:
         """(route, model, outcome) → requests, all of them."""
         answered = {

@@ -15,9 +15,9 @@ STANDING_S = 0.5
 longer does; five periods of a CPU quota."""
 WINDOW_S = 0.2
 """Seconds over which requests are counted."""
-FEWEST = 2
-"""Requests that may always wait, however long a row takes: the next one, and another one, so that
-the model is never without work."""
+FEWEST = 1
+"""Requests that may always wait, however long a row takes: the next one. More arrive while it runs,
+because the queue stands."""
 
 
 class Standing:

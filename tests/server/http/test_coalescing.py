@@ -11,6 +11,7 @@ from halfcore.http.coalescing import (
     FIRST_REST_S,
     MODELS_SHARE,
     STEPS,
+    TURNS,
     WINDOW_S,
     Coalescer,
 )
@@ -56,13 +57,14 @@ class Machine(asyncio.AbstractEventLoop):
         for callback in callbacks:
             callback()
 
-    def window(self, *, requests: int, share: float, per_turn: int = 1) -> bool:
+    def window(self, *, requests: int, share: float, per_turn: int = 4) -> bool:
         """A whole window of load at a share of the quota; returns whether requests gather after
         it."""
-        for _ in range(requests // per_turn):
-            self.turn(per_turn)
-        self.now += WINDOW_S
-        self.cpu += share * 0.5 * WINDOW_S
+        start, cpu_start, turns = self.now, self.cpu, max(1, requests // per_turn)
+        for turn in range(1, turns + 1):
+            self.turn(min(per_turn, requests))
+            self.now = start + WINDOW_S * turn / turns
+            self.cpu = cpu_start + share * 0.5 * WINDOW_S * turn / turns
         callbacks, self._later = self._later, []
         for callback in callbacks:
             callback()
@@ -119,6 +121,36 @@ def test_nothing_gathers_while_the_models_take_most_of_the_cpu_time() -> None:
     assert not machine.window(requests=1000, share=0.95)
     machine.models += 0.95 * 0.5 * (MODELS_SHARE - 0.01)
     assert machine.window(requests=1000, share=0.95)
+
+
+@pytest.mark.parametrize(("per_turn", "waits"), [(1, TURNS), (2, 100)])
+def test_it_ends_soon_where_no_requests_meet(per_turn: int, waits: int) -> None:
+    """As with one client who waits for each answer; it is tried again after some time."""
+    machine = Machine()
+    assert machine.window(requests=1000, share=0.95)
+    for _ in range(100):
+        machine.turn(per_turn)
+    assert machine.pauses == waits
+    rests = not machine.coalescer.gathering
+    assert rests == (waits == TURNS)
+    if rests:
+        for _ in range(round(FIRST_REST_S / WINDOW_S) - 1):
+            assert not machine.window(requests=1000, share=0.95)
+        machine.window(requests=1000, share=0.95)
+        assert machine.window(requests=1000, share=0.95)
+
+
+@pytest.mark.parametrize(("cpu_share", "waits"), [(AIM * 0.9, TURNS), (AIM * 1.1, 20)])
+def test_it_ends_soon_where_the_clients_only_wait(cpu_share: float, waits: int) -> None:
+    """A few clients who wait for each answer: their rate falls while CPU time is ample. Where it is
+    not, the rate falls for want of it."""
+    machine = Machine()
+    assert machine.window(requests=1000, share=0.95)
+    for _ in range(20):
+        machine.turn(4)
+        machine.now += 0.01
+        machine.cpu += 0.01 * 0.5 * cpu_share
+    assert machine.pauses == waits
 
 
 def test_the_delay_has_an_end() -> None:

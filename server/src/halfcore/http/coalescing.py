@@ -36,8 +36,17 @@ pile up while the quota is spent are many, but arrived over a long time."""
 MODELS_SHARE = 0.75
 """Share of the CPU time that goes to the models' runs above which no request waits: there is little
 to save then, and the model could run instead."""
+TURNS = 8
+"""Iterations with a delay after which it is looked at how many requests gathered."""
+FEW = 1.5
+"""Requests of such an iteration, on average, below which none wait for some time: those of one
+client who waits for each answer never meet another."""
+LOST_RATE = 0.5
+"""Share of the earlier rate below which those iterations end the coalescing at once, if CPU time is
+ample: a few clients wait for their answers instead of asking."""
 FIRST_REST_S, LONGEST_REST_S = 10.0, 300.0
-"""Seconds without coalescing after it slowed the clients down; doubled each time."""
+"""Seconds without coalescing after it was of no use, and after it slowed the clients down; doubled
+each time that it did."""
 
 
 class Coalescer:
@@ -79,6 +88,8 @@ class Coalescer:
         """Whether requests wait for other requests."""
         self._in_turn = False
         self._arrived = self._last_turn = 0
+        self._turns = self._gathered = 0
+        self._turns_start = self._turns_cpu = 0.0
         # Each is written by one thread: granian's, except `_answered`. (The ordinary lane's
         # `arriving` may lose one of `_asked`: a gathering then ends one request early.)
         self._asked = self._answered = self._asked_before = self._answered_before = 0
@@ -124,7 +135,34 @@ class Coalescer:
 
     def _end_turn(self) -> None:
         self._answered += self._arrived
+        self._turns += 1
+        self._gathered += self._arrived
         self._last_turn, self._arrived, self._in_turn = self._arrived, 0, False
+        if self._turns == TURNS:
+            self._judge_turns()
+            self._begin_turns()
+
+    def _begin_turns(self) -> None:
+        self._turns = self._gathered = 0
+        self._turns_start, self._turns_cpu = self._clock(), self._cpu_clock()
+
+    def _judge_turns(self) -> None:
+        """End the coalescing, long before the window does, if it is clearly of no use."""
+        now = self._clock()
+        elapsed = now - self._turns_start
+        if self._gathered < LOST_RATE * self._rate_before * elapsed and (
+            self._cpu_clock() - self._turns_cpu < self._aim * self._quota * elapsed
+        ):
+            self._rest(now)
+        elif self._gathered < FEW * TURNS:
+            self._rested_at = now + FIRST_REST_S
+            self._gather(0)
+
+    def _rest(self, now: float) -> None:
+        """It slowed the clients down: no request waits for some time, each time twice as long."""
+        self._rested_at = now + self._rest_s
+        self._rest_s = min(self._rest_s * 2, LONGEST_REST_S)
+        self._gather(0)
 
     def _watch(self) -> None:
         self._watching = True
@@ -148,9 +186,9 @@ class Coalescer:
             self._gather(0)
         elif self.gathering and rate < KEEP_RATE * self._rate_before and share < SCARCE:
             if self._longer:  # the delay grew in the last window, so it slowed the clients down
-                self._rested_at = now + self._rest_s
-                self._rest_s = min(self._rest_s * 2, LONGEST_REST_S)
-            self._gather(0)
+                self._rest(now)
+            else:
+                self._gather(0)
         else:
             self._adapt(now, rate, share)
         self._watching = self._window_arrivals > 0
@@ -172,6 +210,7 @@ class Coalescer:
                 return
             if not self.gathering:
                 self._rate_before, self._last_turn = 0.0, 0
+                self._begin_turns()
             self._rate_before = max(self._rate_before, rate)
         elif self.gathering:
             self._rest_s = FIRST_REST_S

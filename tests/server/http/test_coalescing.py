@@ -11,6 +11,7 @@ from halfcore.http.coalescing import (
     FIRST_REST_S,
     MODELS_SHARE,
     STEPS,
+    TRIAL_REST,
     TURNS,
     WINDOW_S,
     Coalescer,
@@ -123,34 +124,37 @@ def test_nothing_gathers_while_the_models_take_most_of_the_cpu_time() -> None:
     assert machine.window(requests=1000, share=0.95)
 
 
-@pytest.mark.parametrize(("per_turn", "waits"), [(1, TURNS), (2, 100)])
-def test_it_ends_soon_where_no_requests_meet(per_turn: int, waits: int) -> None:
-    """As with one client who waits for each answer; it is tried again after some time."""
+@pytest.mark.parametrize(
+    ("per_turn", "rate", "share", "waits"),
+    [
+        (1, 1000, AIM * 0.9, TURNS),
+        (2, 1000, AIM * 0.9, 20),
+        (4, 400, AIM * 0.9, TURNS),
+        (4, 400, AIM * 1.1, 20),
+    ],
+    ids=["one client", "two clients", "the rate is lost", "the rate is lost for want of CPU time"],
+)
+def test_it_ends_soon_where_it_is_of_no_use(
+    per_turn: int, rate: int, share: float, waits: int
+) -> None:
+    """One client who waits for each answer meets no other, and a few only wait; it is tried again
+    after some time."""
     machine = Machine()
     assert machine.window(requests=1000, share=0.95)
-    for _ in range(100):
+    start = machine.now
+    for _ in range(20):
         machine.turn(per_turn)
+        machine.now += per_turn / rate
+        machine.cpu += per_turn / rate * 0.5 * share
     assert machine.pauses == waits
-    rests = not machine.coalescer.gathering
-    assert rests == (waits == TURNS)
-    if rests:
-        for _ in range(round(FIRST_REST_S / WINDOW_S) - 1):
-            assert not machine.window(requests=1000, share=0.95)
+    if waits == TURNS:
+        assert not machine.coalescer.gathering
+        trial_s = per_turn / rate * (TURNS - 1)
+        while machine.now < start + (TRIAL_REST + 1) * trial_s:
+            assert not machine.coalescer.gathering
+            machine.window(requests=1000, share=0.95)
         machine.window(requests=1000, share=0.95)
         assert machine.window(requests=1000, share=0.95)
-
-
-@pytest.mark.parametrize(("cpu_share", "waits"), [(AIM * 0.9, TURNS), (AIM * 1.1, 20)])
-def test_it_ends_soon_where_the_clients_only_wait(cpu_share: float, waits: int) -> None:
-    """A few clients who wait for each answer: their rate falls while CPU time is ample. Where it is
-    not, the rate falls for want of it."""
-    machine = Machine()
-    assert machine.window(requests=1000, share=0.95)
-    for _ in range(20):
-        machine.turn(4)
-        machine.now += 0.01
-        machine.cpu += 0.01 * 0.5 * cpu_share
-    assert machine.pauses == waits
 
 
 def test_the_delay_has_an_end() -> None:
@@ -196,7 +200,7 @@ def test_it_ends_at_once_and_rests_where_it_costs_clients_their_rate() -> None:
     after twice the rest."""
     machine = Machine()
     trials = [
-        machine.window(requests=100, share=0.3)
+        machine.window(requests=700, share=0.35)
         if machine.coalescer.gathering
         else machine.window(requests=1000, share=0.95)
         for _ in range(40)

@@ -37,16 +37,18 @@ MODELS_SHARE = 0.75
 """Share of the CPU time that goes to the models' runs above which no request waits: there is little
 to save then, and the model could run instead."""
 TURNS = 8
-"""Iterations with a delay after which it is looked at how many requests gathered."""
+"""Iterations with a delay that make a trial: they show whether it is clearly of no use."""
 FEW = 1.5
-"""Requests of such an iteration, on average, below which none wait for some time: those of one
-client who waits for each answer never meet another."""
+"""Requests of such an iteration, on average, below which it is of none, although each waited for
+the whole delay: those of one client who waits for each answer never meet another."""
 LOST_RATE = 0.5
-"""Share of the earlier rate below which those iterations end the coalescing at once, if CPU time is
-ample: a few clients wait for their answers instead of asking."""
+"""Share of the earlier rate below which it is of none either: a few clients wait for their answers
+instead of asking."""
+TRIAL_REST = 25
+"""Times of such a trial for which no request waits then. Not longer, because more clients may
+come."""
 FIRST_REST_S, LONGEST_REST_S = 10.0, 300.0
-"""Seconds without coalescing after it was of no use, and after it slowed the clients down; doubled
-each time that it did."""
+"""Seconds without coalescing after it slowed the clients down; doubled each time."""
 
 
 class Coalescer:
@@ -147,22 +149,15 @@ class Coalescer:
         self._turns_start, self._turns_cpu = self._clock(), self._cpu_clock()
 
     def _judge_turns(self) -> None:
-        """End the coalescing, long before the window does, if it is clearly of no use."""
+        """End the coalescing, long before the window does, if it is clearly of no use while CPU
+        time is ample."""
         now = self._clock()
         elapsed = now - self._turns_start
-        if self._gathered < LOST_RATE * self._rate_before * elapsed and (
-            self._cpu_clock() - self._turns_cpu < self._aim * self._quota * elapsed
-        ):
-            self._rest(now)
-        elif self._gathered < FEW * TURNS:
-            self._rested_at = now + FIRST_REST_S
+        ample = self._cpu_clock() - self._turns_cpu < self._aim * self._quota * elapsed
+        lost = self._gathered < LOST_RATE * self._rate_before * elapsed
+        if ample and (lost or (self._steps == STEPS and self._gathered < FEW * TURNS)):
+            self._rested_at = now + TRIAL_REST * elapsed
             self._gather(0)
-
-    def _rest(self, now: float) -> None:
-        """It slowed the clients down: no request waits for some time, each time twice as long."""
-        self._rested_at = now + self._rest_s
-        self._rest_s = min(self._rest_s * 2, LONGEST_REST_S)
-        self._gather(0)
 
     def _watch(self) -> None:
         self._watching = True
@@ -186,9 +181,9 @@ class Coalescer:
             self._gather(0)
         elif self.gathering and rate < KEEP_RATE * self._rate_before and share < SCARCE:
             if self._longer:  # the delay grew in the last window, so it slowed the clients down
-                self._rest(now)
-            else:
-                self._gather(0)
+                self._rested_at = now + self._rest_s
+                self._rest_s = min(self._rest_s * 2, LONGEST_REST_S)
+            self._gather(0)
         else:
             self._adapt(now, rate, share)
         self._watching = self._window_arrivals > 0

@@ -37,13 +37,13 @@ MODELS_SHARE = 0.75
 """Share of the CPU time that goes to the models' runs above which no request waits: there is little
 to save then, and the model could run instead."""
 TURNS = 8
-"""Iterations with a delay that make a trial: they show whether it is clearly of no use."""
+"""Iterations with the whole delay that make a trial: they show whether it is clearly of no use."""
 FEW = 1.5
-"""Requests of such an iteration, on average, below which it is of none, although each waited for
-the whole delay: those of one client who waits for each answer never meet another."""
-LOST_RATE = 0.5
+"""Requests of such an iteration, on average, below which it is of none: those of one client who
+waits for each answer never meet another."""
+LOST_RATE = 0.3
 """Share of the earlier rate below which it is of none either: a few clients wait for their answers
-instead of asking."""
+instead of asking. Much less than one, because what arrives in so short a time varies."""
 TRIAL_REST = 25
 """Times of such a trial for which no request waits then. Not longer, because more clients may
 come."""
@@ -155,7 +155,7 @@ class Coalescer:
         elapsed = now - self._turns_start
         ample = self._cpu_clock() - self._turns_cpu < self._aim * self._quota * elapsed
         lost = self._gathered < LOST_RATE * self._rate_before * elapsed
-        if ample and (lost or (self._steps == STEPS and self._gathered < FEW * TURNS)):
+        if ample and self._steps == STEPS and (lost or self._gathered < FEW * TURNS):
             self._rested_at = now + TRIAL_REST * elapsed
             self._gather(0)
 

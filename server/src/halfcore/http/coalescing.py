@@ -45,8 +45,8 @@ LOST_RATE = 0.3
 """Share of the earlier rate below which it is of none either: a few clients wait for their answers
 instead of asking. Much less than one, because what arrives in so short a time varies."""
 TRIAL_REST = 25
-"""Times of such a trial for which no request waits then. Not longer, because more clients may
-come."""
+"""After such a trial no request waits for this many times its length. Not longer, because more
+clients may connect."""
 FIRST_REST_S, LONGEST_REST_S = 10.0, 300.0
 """Seconds without coalescing after it slowed the clients down; doubled each time."""
 

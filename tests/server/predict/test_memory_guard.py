@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from halfcore.predict.body import SCARCE_SHARE, SHORT_SHARE, BodyReader
+from halfcore.predict.body import GIVE_UP_SHARE, SCARCE_SHARE, BodyReader
 from halfcore.predict.memory_guard import guard
 from halfcore.problem import Problem
 
@@ -66,8 +66,8 @@ async def test_short_below_a_share_and_enough_above_twice_that(
 @pytest.mark.parametrize(
     ("left_mb", "in_pieces", "given_up"),
     [
-        (int(LIMIT / 1e6 * SHORT_SHARE) - 1, True, True),
-        (int(LIMIT / 1e6 * SHORT_SHARE) + 1, True, False),
+        (int(LIMIT / 1e6 * GIVE_UP_SHARE) - 1, True, True),
+        (int(LIMIT / 1e6 * GIVE_UP_SHARE) + 1, True, False),
         (int(LIMIT / 1e6 * SCARCE_SHARE) - 1, False, True),
         (int(LIMIT / 1e6 * SCARCE_SHARE) + 1, False, False),
     ],

@@ -37,13 +37,14 @@ MODELS_SHARE = 0.75
 """Share of the CPU time that goes to the models' runs above which no request waits: there is little
 to save then, and the model could run instead."""
 TURNS = 8
-"""Iterations with the whole delay that make a trial: they show whether it is clearly of no use."""
+"""Iterations with the whole delay that make a trial, which shows whether gathering is clearly of no
+use."""
 FEW = 1.5
-"""Requests of such an iteration, on average, below which it is of none: those of one client who
-waits for each answer never meet another."""
+"""Requests of such an iteration, on average, below which gathering is of no use: those of one
+client who waits for each answer never meet another."""
 LOST_RATE = 0.3
-"""Share of the earlier rate below which it is of none either: a few clients wait for their answers
-instead of asking. Much less than one, because what arrives in so short a time varies."""
+"""Share of the earlier request rate below which gathering is of no use either: a few clients wait
+for their answers. Well below one, because the rate over so short a time varies by chance."""
 TRIAL_REST = 25
 """After such a trial no request waits for this many times its length. Not longer, because more
 clients may connect."""

@@ -19,7 +19,7 @@ scarce."""
 SCARCE_SHARE = 0.16
 """Share of the memory limit below which bodies are read in pieces, and slow ones that are not are
 given up."""
-SHORT_SHARE = 0.08
+GIVE_UP_SHARE = 0.08
 """Share of the memory limit below which every body that arrives slowly is given up."""
 IN_PIECES_S = 10.0
 """Seconds for which bodies are read in pieces once memory was scarce: that costs more CPU time."""
@@ -139,7 +139,7 @@ class BodyReader:
                 continue
             if since <= now - self.timeout_s:
                 self._cancel(reading, self.too_slow())
-            elif left < SHORT_SHARE or (left < SCARCE_SHARE and reading not in self._in_pieces):
+            elif left < GIVE_UP_SHARE or (left < SCARCE_SHARE and reading not in self._in_pieces):
                 self.given_up += 1
                 self._cancel(reading, short_of_memory())
         if self._timer is not None:

@@ -54,7 +54,7 @@ async def guard(
         _judge(guarded, most, left())
         if guarded.reader.given_up != given_up:
             given_up = guarded.reader.given_up
-            host.give_back_memory()  # glibc keeps what these bodies took
+            host.give_back_memory()  # glibc keeps what Python had read of these bodies
         await asyncio.sleep(period_s)
 
 

@@ -163,10 +163,11 @@ def test_a_server_without_a_group_is_ended_with_what_it_started(place):
     """For the null server, where no groups can be made: its CPU time is that of its processes."""
     child = "import time\nwhile True: time.sleep(0.01)"
     serve = (
-        "import socket, subprocess, sys; "
-        f"child = subprocess.Popen([sys.executable, '-c', {child!r}]); "
-        "print(child.pid, flush=True); port = int(sys.argv[1]); "
-        "listener = socket.create_server(('127.0.0.1', port)); "
+        "import socket, subprocess, sys, time\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {child!r}])\n"
+        "while time.process_time() < 0.05: pass\n"  # A count of hundredths shows less as zero.
+        "print(child.pid, flush=True); port = int(sys.argv[1])\n"
+        "listener = socket.create_server(('127.0.0.1', port))\n"
         "[None for _ in iter(listener.accept, None)]"
     )
     port = free_port()

@@ -145,6 +145,26 @@ def test_other_unknown_categories_are_refused(
     assert [error.code for error in raised.value.errors] == [code]
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"place": 4}, '"place" is 4, expected a string, one of '),
+        ({"zone": 1.0}, '"zone" is 1.0, expected an integer, one of '),
+        ({"zone": "1"}, '"zone" is "1", expected an integer, one of '),
+    ],
+)
+def test_the_type_of_categories_is_named(
+    bundles: dict[bool, bundle.Bundle], change: dict[str, Any], message: str
+) -> None:
+    """A list of them does not show whether 1 is a number or a text."""
+    record = {"wing": 20.0, "place": "cliff", "ring": "red", "zone": 1} | change
+    decoder = Decoder(prepare(bundles[False], max_batch_size=4).schema, max_rows=5)
+    with pytest.raises(Problem) as raised:
+        decoder.decode(_json(record))
+    assert raised.value.errors[0].message.startswith(message)
+
+
 def _json(record: dict[str, Any]) -> bytes:
     import json
 

@@ -212,6 +212,7 @@ async def test_mlflow_converts_values(client: httpx.AsyncClient) -> None:
 
 MLFLOW_REFUSED: dict[str, tuple[str, str, str]] = {
     "not JSON": ("{", "BAD_REQUEST", "valid JSON"),
+    "a broken number": ('{"inputs":[[1,2,3,4.]]}', "BAD_REQUEST", "line 1 column 20 (char 19)"),
     "many digits": ('{"inputs":[[1,2,3,%s]]}' % ("9" * 5000), "BAD_REQUEST", "4,300 digits"),
     "not UTF-8": ('{"inputs":[["\xe9"]]}', "BAD_REQUEST", "not UTF-8"),
     "a list": ("[]", "BAD_REQUEST", "Received a list"),
@@ -479,6 +480,19 @@ async def test_binary_tensors(client: httpx.AsyncClient) -> None:
     assert values[0] == pytest.approx(list(expected["probabilities"].values()), abs=1e-6)
 
 
+async def test_null_for_the_values_of_a_binary_tensor_is_as_none(client: httpx.AsyncClient) -> None:
+    """Clients that write every field of a tensor send it; infinity in the bytes is named."""
+    one = {"name": "input", "shape": [1, 4], "datatype": "FP32"}
+    body, headers = binary([(one, raw := np.array(ROW, "<f4").tobytes())])
+    expected = (await client.post(INFER, content=body, headers=headers)).json()
+    body, headers = binary([(one | {"data": None}, raw)])
+    assert (await client.post(INFER, content=body, headers=headers)).json() == expected
+
+    body, headers = binary([(one, raw[:12] + np.array([np.inf], "<f4").tobytes())])
+    refused = await client.post(INFER, content=body, headers=headers)
+    assert (refused.status_code, "is infinity, or" in refused.json()["error"]) == (400, True)
+
+
 async def test_booleans_are_no_numbers_in_any_form(client: httpx.AsyncClient) -> None:
     """One tensor of a BOOL for each column is refused as the same values in JSON are."""
     one = {"name": "input", "shape": [1, 4], "datatype": "BOOL"}
@@ -671,6 +685,10 @@ INFER_REFUSED: dict[str, tuple[Any, str]] = {
     "data and binary data": (
         with_input({"binary_data_size": 0}),
         "input 'input-0' has data and binary_data_size, expected one of them",
+    ),
+    "null for data": (
+        {"inputs": [{"name": "i", "shape": [1, 4], "datatype": "FP32", "data": None}]},
+        "input 'i' has neither data nor binary_data_size",
     ),
     "a text": (
         {"inputs": [{"name": "i", "shape": [1, 4], "datatype": "BYTES", "data": ["a"] * 4}]},

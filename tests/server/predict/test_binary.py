@@ -84,7 +84,7 @@ def requests(draw: st.DrawFn) -> tuple[bytes, Head]:
         "shape": shape,
         "datatype": datatype,
         "parameters": {"binary_data_size": size},
-    }
+    } | draw(st.sampled_from([{}, {}, {"data": []}, {"data": None}]))
     count = draw(st.sampled_from([1, 1, 1, 2, 0]))
     document: dict[str, Any] = {"inputs": [tensor] * count}
     document |= draw(

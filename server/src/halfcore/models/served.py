@@ -121,8 +121,8 @@ class Models:
             )
         elif self._models and not self.default_name:
             reasons.append(
-                f"POST /predict has no model, because {len(self._models)} models are loaded and "
-                f"none is named: set MODEL_NAME to {self._known()}"
+                f"POST /predict has no model, because {self._count()} loaded and none is named: "
+                f"set MODEL_NAME to {self._known()}"
             )
         if awaited := sorted(self._awaited - {self.default_name}):
             reasons.append(f"followed and not loaded yet: {listed(awaited)}")
@@ -285,3 +285,6 @@ class Models:
         return (
             "one of " + listed(sorted(self._models)) if self._models else "none: no model is loaded"
         )
+
+    def _count(self) -> str:
+        return "one model is" if len(self._models) == 1 else f"{len(self._models)} models are"

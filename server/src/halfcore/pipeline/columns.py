@@ -10,6 +10,8 @@ from halfcore.problem import beginning, listed
 
 _SURELY_FITS = 3.4e38
 """Numbers below this fit float32 and so every dtype; the exact check costs three times as much."""
+_OF_TYPE = {int: "an integer, ", str: "a string, "}
+"""Before a list of categories: in it, an integer and a string may look the same."""
 _WANTED = {"number": "a number", "integer": "an integer", "boolean": "true or false"}
 
 
@@ -50,7 +52,8 @@ class Column:
         if value is None:
             return "null_not_allowed", expected, wanted
         if not self._has_the_type(value):
-            return "wrong_type", expected, wanted
+            kind = _OF_TYPE.get(type(column.categories[0]), "") if column.categories else ""
+            return "wrong_type", expected, kind + wanted
         if column.categories:
             return "unknown_category", expected, wanted
         if column.text is not None:

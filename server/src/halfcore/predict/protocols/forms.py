@@ -93,7 +93,7 @@ def _why(error: Exception) -> str:
     if isinstance(error, BrokenText):
         return str(error)
     if isinstance(error, json.JSONDecodeError):
-        return error.msg
+        return str(error)  # with the line and the column
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, UnicodeDecodeError):

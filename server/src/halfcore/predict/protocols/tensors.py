@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from halfcore.pipeline.table import SLICE_VALUES
@@ -42,7 +41,7 @@ class Tensor(msgspec.Struct):
     name: str
     shape: list[int]
     datatype: str
-    data: list[Any] | UnsetType = UNSET
+    data: list[Any] | None = None
     parameters: Parameters | None = None
 
 
@@ -90,7 +89,7 @@ def refuse_shared_memory(parameters: Parameters | None, where: str) -> None:
 
 def _flat(tensor: Tensor) -> list[Any]:
     """The values of a tensor that was sent as JSON, nested as its shape says or flat."""
-    if tensor.data is UNSET:
+    if tensor.data is None:
         raise bad(f"input '{shown(tensor.name)}' has neither data nor binary_data_size")
     _dtype(tensor)
     _check_shape(tensor)

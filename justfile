@@ -45,13 +45,10 @@ serve *flags:
 export uri *flags:
     uv run model-export export "$@"
 
-# Export, upload and tag every new version: `just watch "models:/iris@champion models:/penguins-svm/Production"`
+# Export, upload and tag every new version: `just watch models:/iris@champion models:/penguins-svm/Production`
 [group('serve')]
-watch models *flags:
-    #!/usr/bin/env bash
-    set -euo pipefail
-    case " $* " in *" --help "* | *" -h "*) exec uv run model-export watch --help ;; esac
-    MODEL_EXPORT_MODELS="$1" exec uv run model-export watch "${@:2}"
+watch *words:
+    uv run model-export watch "$@"
 
 # Train, register and export example models: all, light (all but cover-heavy, which takes 4 GB), or names
 [group('serve')]

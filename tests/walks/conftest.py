@@ -63,7 +63,7 @@ def uploaded(checkout: Path, tracking: MlflowServer, examples: Done) -> Uploaded
     commands = [
         command
         for command in documented()
-        if command.text.startswith(('just watch "', "model-export healthy FILE"))
+        if command.text.startswith(("just watch models:/iris", "model-export healthy FILE"))
     ]
     walker = Walker(checkout, commands, mlflow=tracking.url)
     healthy, file = walker.find("model-export healthy FILE"), str(checkout / ".halfcore/heartbeat")

@@ -56,7 +56,7 @@ def test_a_registered_model_becomes_a_bundle(walker: Walker, examples: Done) -> 
         assert {file.name for file in made.iterdir()} == {"model.onnx", "manifest.json"}
 
 
-@walks('just watch "*"', "model-export healthy FILE")
+@walks("just watch models:/iris*", "model-export healthy FILE")
 def test_the_watch_exports_uploads_and_tags(
     walker: Walker, uploaded: Uploaded, registry: Registry
 ) -> None:

@@ -7,8 +7,8 @@ FORM = (
     "NAME=SOURCE[;mode=shadow|canary][;share=NUMBER], SOURCE being version:N of a bundle or "
     "models:/NAME@ALIAS of a registry (a semicolon in a registered name is written %3B)"
 )
-_BETWEEN = re.compile(r"\s+(?=[^\s=;]+=(?:version|models):)")
-"""Blanks before the next challenger; a blank inside a registered name does not separate."""
+_BETWEEN = re.compile(r"[\s,]+(?=[^\s,=;]+=(?:version|models):)")
+"""Blanks or a comma before the next challenger; those inside a registered name do not separate."""
 
 
 class ChallengerSpec(NamedTuple):
@@ -26,7 +26,7 @@ class ChallengerSpec(NamedTuple):
 
 
 def parse(text: str) -> list[ChallengerSpec]:
-    """Parse the setting: challengers separated by blanks.
+    """Parse the setting: challengers separated by blanks or commas.
 
     Raises:
         ValueError: what is wrong, and the form that was expected.

@@ -45,6 +45,9 @@ def test_a_flag_wins_over_its_variable() -> None:
         "models:/my a@b",
         "models:/c",
     )
+    for several in (["models:/my a@b", "models:/c"], ["models:/my a@b models:/c"]):
+        assert settings(*several).models == ("models:/my a@b", "models:/c")
+    assert settings("models:/my a@b, models:/c,d,").models == ("models:/my a@b", "models:/c,d")
     assert settings("models:/a").gate_rows == GATE_ROWS
 
 

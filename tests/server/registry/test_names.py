@@ -274,6 +274,20 @@ async def test_any_registered_name_is_found_over_rest(
     await client.close()
 
 
+@pytest.mark.parametrize("between", [",", " , ", " ", "\n  ", ",\n"])
+def test_entries_are_separated_by_commas_or_white_space(between: str) -> None:
+    """As the watch's are; a registered name may hold blanks."""
+    entries = ["models:/iris@champion", "wine=models:/My Wine/3", "models:/beer/Production"]
+    followed = parse(f" {between.join(entries)}\n")
+    assert [one.registered for one in followed] == ["iris", "My Wine", "beer"]
+    assert [one.name for one in followed] == ["iris", "wine", "beer"]
+    specs = challenger_spec.parse(f"a=models:/My Wine@next;share=0.5{between}b=version:2")
+    assert [(one.name, one.source) for one in specs] == [
+        ("a", "models:/My Wine@next"),
+        ("b", "version:2"),
+    ]
+
+
 def test_renamed_and_copied_models_of_a_real_registry_are_served(
     tmp_path: Path, tracking: MlflowServer, registry: Registry
 ) -> None:

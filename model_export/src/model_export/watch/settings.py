@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX = "MODEL_EXPORT_"
-_BETWEEN = re.compile(r"\s+(?=models:/)")
-"""Between two models; a registered name may hold spaces itself."""
+_BETWEEN = re.compile(r"[\s,]+(?=models:/)")
+"""Between two models; a registered name may hold blanks and commas itself."""
 DEFAULT_GATE_ROWS = 100_000
 """As `prove.draw.GATE_ROWS`, without its imports: the watch itself loads no model."""
 
@@ -37,7 +37,7 @@ class WatchSettings:
 
     models: tuple[str, ...] = _setting(
         (),
-        "models to watch, separated by spaces: models:/NAME@ALIAS, models:/NAME/STAGE, "
+        "models to watch, separated by blanks or commas: models:/NAME@ALIAS, models:/NAME/STAGE, "
         "models:/NAME (all versions); NAME may be a pattern such as churn-*",
     )
     tracking_uri: str = _setting(
@@ -163,7 +163,8 @@ def _boolean(given: Any) -> bool:
 
 
 def _words(given: Any) -> tuple[str, ...]:
-    return tuple(filter(None, _BETWEEN.split(given.strip())) if isinstance(given, str) else given)
+    lists = [given] if isinstance(given, str) else given
+    return tuple(word for words in lists for word in _BETWEEN.split(words.strip(" \n,")) if word)
 
 
 _PARSERS: dict[str, Any] = {

@@ -9,6 +9,8 @@ _URI = re.compile(r"models:/(?P<registered>[^/]+?)(?:@(?P<alias>[\w-]+)|/(?P<res
 _SEPARATORS = {"%2C": ",", "%3B": ";"}
 """Escapes in a registered name for the characters that separate entries in `HALFCORE_FOLLOW` and
 `HALFCORE_CHALLENGERS`."""
+_BETWEEN = re.compile(r"\s*,\s*|\s+(?=(?:[\w.-]+=)?models:/)")
+"""A comma, or white space before the next entry: a registered name may hold blanks."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _EXPECTED = "expected models:/NAME@ALIAS, models:/NAME/STAGE or models:/NAME/VERSION"
 
@@ -29,13 +31,13 @@ class Followed(NamedTuple):
 
 
 def parse(text: str) -> list[Followed]:
-    """Read a comma-separated list of `[NAME=]models:/…`.
+    """Read a list of `[NAME=]models:/…`, separated by commas or white space.
 
     Raises:
         ValueError: an entry is not such a URI, a name is given twice, or the registered name is not
             valid in a path and no other is given.
     """
-    followed = [parse_one(entry.strip()) for entry in text.split(",") if entry.strip()]
+    followed = [parse_one(entry) for entry in _BETWEEN.split(text.strip()) if entry]
     names = [one.name for one in followed]
     for name in names:
         if names.count(name) > 1:

@@ -95,7 +95,7 @@ class ServedModels:
     export --signing-key`); read at the start; empty: bundles need no signature"""
     challengers: str = ""
     """models that shadow served ones or answer a share for them:
-    NAME=SOURCE[;mode=canary][;share=0.1], separated by blanks, SOURCE being version:N or
+    NAME=SOURCE[;mode=canary][;share=0.1], separated by blanks or commas, SOURCE being version:N or
     models:/NAME@ALIAS; empty: none"""
 
 

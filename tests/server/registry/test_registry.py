@@ -88,6 +88,8 @@ async def test_what_is_not_there_is_named(client: Client, uri: str, says: str) -
     with pytest.raises(NotOffered, match=says) as raised:
         await resolve(client, parse_one(uri))
     assert raised.value.code == "not_found"
+    assert str(raised.value).startswith(f"{uri} names no version: ")
+    assert str(raised.value).endswith(", or correct the setting")
 
 
 @pytest.mark.usefixtures("exported")

@@ -1,5 +1,6 @@
 """Swaps of a running server under load: no request fails, and every answer is one version's own."""
 
+import json
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -51,6 +52,29 @@ def await_workers(server: Server, version: str, workers: int) -> None:
 def metrics(server: Server) -> dict[tuple[str, ...], float]:
     """The server's metrics."""
     return parsed(httpx.get(f"http://127.0.0.1:{server.port}/metrics").text)
+
+
+def test_an_alias_that_is_taken_away_leaves_its_version_in_service(
+    tmp_path: Path, registry: FakeRegistry
+) -> None:
+    """As does a model that is deleted; `/health` says what the registry lacks and what to do."""
+    with serving(tmp_path / "none", store=tmp_path / "store", **follow(registry)) as server:
+        await_workers(server, "1", 1)
+        del registry.aliases["numbers", "champion"]
+        address, deadline = f"http://127.0.0.1:{server.port}", time.monotonic() + 60
+        while True:
+            health = httpx.get(f"{address}/health").json()
+            following = health["models"]["numbers"]["following"]["champion"]
+            if pending := following["pending"]:
+                break
+            assert time.monotonic() < deadline, health
+            time.sleep(0.05)
+        answer = httpx.post(f"{address}/models/numbers/predict", json=json.loads(BODIES[0]))
+
+    assert (health["status"], pending["code"]) == ("ok", "not_found")
+    assert pending["reason"].startswith("models:/numbers@champion names no version: ")
+    assert "; register a version and set its alias, or" in pending["reason"]
+    assert answer.json()["version"] == "1"
 
 
 def ends_with(sent: list[Sent], *, version: str, answers: int) -> bool:

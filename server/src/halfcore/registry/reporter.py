@@ -59,10 +59,12 @@ class Reporter:
         """There is nothing to load yet."""
         known = self.status.pending
         if known is None or (known.version, known.reason) != (version, str(error)):
+            served = self.status.served
             logger.info(
-                "model %s%s: waiting: %s",
+                "model %s%s: waiting%s: %s",
                 self.status.name,
                 version and f" version {version}",
+                f", version {served.version} keeps answering" if served else "",
                 error,
             )
         self._set_pending(version, error.code, str(error), attempts)

@@ -39,6 +39,15 @@ class Version(NamedTuple):
     origin: Origin = Origin()
 
 
+_ADVICE = {
+    "alias": "register a version and set its alias",
+    "stage": "register a version and move it to the stage",
+    "version": "register it",
+    "latest": "register a version",
+}
+"""What to do where the registry has nothing to follow."""
+
+
 class Offer(NamedTuple):
     """A bundle that is ready in the registry, identified by the version and the manifest's
     hash."""
@@ -61,6 +70,11 @@ async def resolve(client: Client, followed: Followed) -> Version:
     """
     try:
         return _version(await _found(client, followed))
+    except NotOffered as error:
+        why, advice = str(error).rstrip("."), _ADVICE[followed.kind]
+        raise NotOffered(
+            error.code, f"{followed.uri} names no version: {why}; {advice}, or correct the setting"
+        ) from None
     except (KeyError, TypeError, ValueError, AttributeError):
         raise _not_mlflow() from None
 

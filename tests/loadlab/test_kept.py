@@ -180,7 +180,7 @@ def test_the_memory_table_is_written_from_its_run(tmp_path):
     [
         (
             "V13, V1 would keep this from a PASS.",
-            "The load was not steady (V13), users were missing, late or died (V1) would keep",
+            "The load was not steady (V13), users were missing, late or ended early (V1)",
         ),
         (
             "1 rule is broken. V13 steady: p95s differ",

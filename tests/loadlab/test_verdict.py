@@ -125,8 +125,8 @@ def test_a_run_that_cannot_be_made_here_says_what_to_do_about_that_alone():
     assert verdict.outcome == "INVALID"
     assert verdict.sentence.startswith(f"{sentence}. The measurement proves nothing")
     assert verdict.sentence.endswith(
-        "What to do: use a machine that is not shared, with a core more than the server's for the "
-        "generator; then run again."
+        "What to do: use a machine that is not shared and has one more core than the server for "
+        "the generator; then run again."
     )
 
 

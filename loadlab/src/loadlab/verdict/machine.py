@@ -117,7 +117,7 @@ def _opens(log: Log, phases: Sequence[PhaseName]) -> float | None:
 
 
 def queues(log: Log, rules: Thresholds) -> list[Check]:
-    """V8: the accept queue's losses since the ramp's begin, and retransmits. A server that drowns
+    """V8: the accept queue's losses since the ramp's begin, and retransmits. An overloaded server
     loses too: no FAIL needs this."""
     whole, samples = log.sampled(*UNDER_LOAD), log.sampled(*judged_phases(log))
     overflows = grown(whole, of_net(lambda net: net.listen_overflows))

@@ -139,5 +139,5 @@ def _line(values: Sequence[float]) -> tuple[float, float]:
 def _check(
     what: str, measured: float | None, limit: float, unit: Unit = "", *, at_least: bool = False
 ) -> Check:
-    """A server that drowns is not steady: no FAIL needs this."""
+    """An overloaded server is not steady: no FAIL needs this."""
     return Check(what, measured, limit, unit, at_least, fail_needs=False)

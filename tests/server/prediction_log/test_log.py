@@ -515,6 +515,27 @@ async def test_rows_that_postgresql_refuses_do_not_fill_the_log(
     )
 
 
+async def test_a_row_that_a_trigger_refuses_holds_up_no_other(
+    postgres: Postgres, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`RAISE EXCEPTION` in a trigger of the operator's own is as a constraint."""
+    listen(caplog)
+    postgres.sql(
+        "CREATE FUNCTION mine() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN "
+        "IF NEW.request_id LIKE '%3' THEN RAISE EXCEPTION 'not %', NEW.request_id; END IF; "
+        "RETURN NEW; END$$; CREATE TRIGGER mine BEFORE INSERT ON halfcore.prediction_log "
+        "FOR EACH ROW EXECUTE FUNCTION mine()",
+        name,
+    )
+    async with logging(postgres.dsn(name), tmp_path) as (log, metrics):
+        add(log, range(10))
+        await until(lambda: metrics.dropped == {"refused_by_database": 1})
+        await until(lambda: metrics.written == 9)
+    (line,) = [text for text in caplog.messages if "PostgreSQL refused" in text]
+    assert "RaiseError (SQLSTATE P0001)" in line
+    assert "not " not in line.partition("P0001")[2].partition(";")[0]
+
+
 def counted(monkeypatch: pytest.MonkeyPatch, log: PredictionLog) -> list[bool]:
     """What each write of a log's rows to the database returns from now on."""
     offered: list[bool] = []

@@ -18,9 +18,9 @@ from halfcore.prediction_log.blocks import HEADER, TRAILER, Block, days, split
 DAYS_AHEAD = 2
 """Partitions made for days after the rows' own, so that one exists at midnight."""
 _FIRST_DAY = date(2000, 1, 1)
-_BAD_ROW = ("22", "23", "54")
-"""Classes of SQLSTATE that mean a wrong row: data exception, integrity constraint, program
-limit."""
+_BAD_ROW = ("22", "23", "54", "P0")
+"""Classes of SQLSTATE that mean a wrong row: data exception, integrity constraint, program limit,
+and an error that a trigger raises."""
 _NO_PARTITION = "23514"
 """SQLSTATE of a failed check; also of a row whose day has no partition."""
 _MARK = """

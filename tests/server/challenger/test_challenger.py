@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from itertools import product
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from halfcore.challenger_spec import ChallengerSpec, parse
+from halfcore.models.served import LoadedModel
 from halfcore.pipeline.engine import Engine
+from halfcore.predict.protocols.prediction import TranslatedPrediction
 from support.bundles import NUMBERS, graph, write_bundle
 from support.client import app_client, samples, until
 from support.mlflow_registry import Registry
@@ -148,6 +151,30 @@ async def test_a_canary_that_fails_costs_no_answer(
         break_challenger("and now in another way")
         assert await ask(client, 3) == ["1"] * 3
         assert len(failures(capsys)) == 1
+
+
+async def test_the_champion_answers_for_a_canary_within_the_request_s_own_time(
+    bundles: Path, break_challenger: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which Triton's parameter `timeout` says, and which began when the canary did."""
+    started: list[float] = []
+    start = TranslatedPrediction.start
+
+    def watched(self: TranslatedPrediction, model: LoadedModel) -> None:
+        started.append(self._context.deadline)
+        start(self, model)
+
+    monkeypatch.setattr(TranslatedPrediction, "start", watched)
+    tensor = {"name": "i", "shape": [1, 4], "datatype": "FP32", "data": BODY["features"]}
+    body = {"inputs": [tensor], "parameters": {"timeout": 600_000_000}}
+    async with app_client(bundles, challengers="numbers=version:2;mode=canary;share=1") as client:
+        break_challenger("the canary's graph is broken")
+        answer = await client.post("/v2/models/numbers/infer", json=body)
+        ended = time.perf_counter()
+    assert answer.json()["model_version"] == "1"
+    by_canary, by_champion = started
+    assert by_canary == inf
+    assert by_champion < ended + 600
 
 
 async def test_a_shadow_that_fails_is_in_the_log_once(

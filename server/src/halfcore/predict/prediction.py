@@ -36,8 +36,8 @@ EARLY_S = 0.02
 began earlier."""
 OnAnswer = Callable[[AnsweredRequest], None]
 """Called for every prediction that was answered with 200; it neither fails nor waits."""
-Fallback = Callable[[Exception], "Prediction"]
-"""Starts another prediction because of this error."""
+Fallback = Callable[[Exception, float], "Prediction"]
+"""Starts another prediction because of this error, with the same deadline."""
 
 
 class Answer(NamedTuple):
@@ -256,7 +256,7 @@ class Prediction:
         if self._fallback is not None:
             leaving, self._leaving = self._leaving, None
             self._end()
-            self._replacement = self._fallback(error)
+            self._replacement = self._fallback(error, self._context.deadline)
             if leaving is not None:
                 self._replacement.watch(leaving)
             return

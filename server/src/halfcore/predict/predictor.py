@@ -319,17 +319,19 @@ class Predictor:
         not counted for the canary: a wrong request says nothing of it."""
         name = champion.manifest.name
 
-        def start(model: LoadedModel, failure: Exception | None, *fallback: Fallback) -> Prediction:
+        def start(
+            model: LoadedModel, failure: Exception | None, deadline: float, *fallback: Fallback
+        ) -> Prediction:
             def on_end(_: LoadedModel | None, outcome: str) -> None:
                 if outcome == "200":
                     challengers.canary_ended(name, canary, failure)
                 self._count_end(champion, outcome)
 
-            prediction = ask(context._replace(on_end=on_end), *fallback)
+            prediction = ask(context._replace(on_end=on_end, deadline=deadline), *fallback)
             prediction.start(model)
             return prediction
 
-        return start(canary, None, partial(start, champion))
+        return start(canary, None, context.deadline, partial(start, champion))
 
     def _count_end(self, model: LoadedModel | None, outcome: str) -> None:
         self._in_flight -= 1

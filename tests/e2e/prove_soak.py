@@ -7,8 +7,8 @@ half minute. Every answer must be the one of the version that it names.
 
 Resident memory must not grow with the requests: the slope (Theil-Sen, which single peaks do not
 move) over the samples after the first fifth of the run. Descriptors and threads must be as many at
-the end as then. A second, shorter run has a server that keeps 100 bytes of each request, and must
-be found out by the same rule.
+the end as then, but for a few (`SPARE_DESCRIPTORS`, `SPARE_THREADS`). A second, shorter run has a
+server that keeps 100 bytes of each request, and must be found out by the same rule.
 """
 
 import argparse
@@ -47,6 +47,9 @@ MEASURE_S = 10.0
 WARM_UP_SHARE = 0.2
 SPARE_DESCRIPTORS = 8
 """Connections that open and close between two looks."""
+SPARE_THREADS = 2
+"""A pool of the registry's, or asyncio's own, starts one more when two of its calls overlap for the
+first time, which on a busy machine may be late; a thread that each swap left would be many more."""
 LEAK_BYTES = 100
 FAULTY = Path(__file__).parents[1] / "support/faulty"
 _RESET = struct.pack("ii", 1, 0)
@@ -242,7 +245,12 @@ def judged(clients: Clients, samples: list[Sampled], grown: float, ended: int) -
         last.descriptors <= first.descriptors + SPARE_DESCRIPTORS,
     )
     threads = f"{first.threads} → {last.threads}"
-    yield Check("threads", threads, "no more", last.threads <= first.threads)
+    yield Check(
+        "threads",
+        threads,
+        f"{SPARE_THREADS} more",
+        last.threads <= first.threads + SPARE_THREADS,
+    )
     yield Check("exit code after SIGTERM", str(ended), "0", ended == 0)
 
 

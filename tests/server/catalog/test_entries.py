@@ -123,7 +123,7 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"column_name": "zone", "default_value": '"10"'},
-        "default_value is '10', expected one of 10, 20",
+        "default_value is '10', expected an integer, one of 10, 20",
     ),
     (
         {"column_name": "sex", "default_value": "[]"},

@@ -119,7 +119,7 @@ def shown(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 1 << 63:
         return "an integer of more than 64 bits"
     if isinstance(value, float) and math.isinf(value):
-        return "infinity, or a number of more than 64 bits"
+        return "infinity, or a number too large for a float64"
     return value
 
 

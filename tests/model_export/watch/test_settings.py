@@ -47,7 +47,7 @@ def test_a_flag_wins_over_its_variable() -> None:
     )
     for several in (["models:/my a@b", "models:/c"], ["models:/my a@b models:/c"]):
         assert settings(*several).models == ("models:/my a@b", "models:/c")
-    assert settings("models:/my a@b, models:/c,d,").models == ("models:/my a@b", "models:/c,d")
+    assert settings("\tmodels:/my a@b, models:/c,d,\t").models == ("models:/my a@b", "models:/c,d")
     assert settings("models:/a").gate_rows == GATE_ROWS
 
 

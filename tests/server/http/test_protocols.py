@@ -480,7 +480,7 @@ async def test_binary_tensors(client: httpx.AsyncClient) -> None:
     assert values[0] == pytest.approx(list(expected["probabilities"].values()), abs=1e-6)
 
 
-async def test_null_for_the_values_of_a_binary_tensor_is_as_none(client: httpx.AsyncClient) -> None:
+async def test_null_for_the_values_of_a_binary_tensor_means_none(client: httpx.AsyncClient) -> None:
     """Clients that write every field of a tensor send it; infinity in the bytes is named."""
     one = {"name": "input", "shape": [1, 4], "datatype": "FP32"}
     body, headers = binary([(one, raw := np.array(ROW, "<f4").tobytes())])

@@ -518,7 +518,7 @@ async def test_rows_that_postgresql_refuses_do_not_fill_the_log(
 async def test_a_row_that_a_trigger_refuses_holds_up_no_other(
     postgres: Postgres, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """`RAISE EXCEPTION` in a trigger of the operator's own is as a constraint."""
+    """`RAISE EXCEPTION` in a trigger of the operator's own has the same effect as a constraint."""
     listen(caplog)
     postgres.sql(
         "CREATE FUNCTION mine() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN "
@@ -533,7 +533,7 @@ async def test_a_row_that_a_trigger_refuses_holds_up_no_other(
         await until(lambda: metrics.written == 9)
     (line,) = [text for text in caplog.messages if "PostgreSQL refused" in text]
     assert "RaiseError (SQLSTATE P0001)" in line
-    assert "not " not in line.partition("P0001")[2].partition(";")[0]
+    assert "not 3" not in line
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, log: PredictionLog) -> list[bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import string
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 PREFIX = "MODEL_EXPORT_"
 _BETWEEN = re.compile(r"[\s,]+(?=models:/)")
 """Between two models; a registered name may hold blanks and commas itself."""
+_AROUND = string.whitespace + ","
 DEFAULT_GATE_ROWS = 100_000
 """As `prove.draw.GATE_ROWS`, without its imports: the watch itself loads no model."""
 
@@ -164,7 +166,7 @@ def _boolean(given: Any) -> bool:
 
 def _words(given: Any) -> tuple[str, ...]:
     lists = [given] if isinstance(given, str) else given
-    return tuple(word for words in lists for word in _BETWEEN.split(words.strip(" \n,")) if word)
+    return tuple(word for words in lists for word in _BETWEEN.split(words.strip(_AROUND)) if word)
 
 
 _PARSERS: dict[str, Any] = {

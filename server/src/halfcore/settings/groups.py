@@ -104,8 +104,8 @@ class Registry:
     """Models that are followed in an MLflow registry."""
 
     follow: str = ""
-    """models to follow in the registry, as models:/NAME@ALIAS,OTHER=models:/NAME/STAGE; empty:
-    none"""
+    """models to follow in the registry, separated by blanks or commas: models:/NAME@ALIAS,
+    OTHER=models:/NAME/STAGE; empty: none"""
     tracking_uri: str = ""
     """address of the MLflow server whose registry is followed; needed by `follow` alone"""
     tracking_token: str = ""
